@@ -1,0 +1,1 @@
+"""Stores that cannot be used without saying for whom."""
