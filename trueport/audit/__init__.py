@@ -1,0 +1,1 @@
+"""The record of everything that happened, made so that it can be proved."""

@@ -1,0 +1,490 @@
+"""The local journal: a record counts as written when this file has it.
+
+`append` is one synchronous write, which survives the death of the process; a thread makes groups of writes survive a
+power loss. Each process writes to a directory of its own and holds a lock on it for life, so that whoever gets the
+lock later knows its owner is dead (see adoption.py).
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from trueport.audit.canonical import canonical, leaf_hash
+from trueport.audit.records import FIRST_PREV, OWN_FIELDS, VERSION, Kind, number_of, record_id
+from trueport.audit.segment import (
+    HEADER_BYTES,
+    PREPARED_SUFFIX,
+    create,
+    frame_bytes,
+    header_bytes,
+    path_of,
+)
+from trueport.kit.clock import Clock
+from trueport.kit.errors import Unavailable
+from trueport.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+Mode = Literal["strict", "strict_power", "best_effort"]
+
+_FULL_SHARE: Final = 0.95
+_ALARM_SHARE: Final = 0.70
+_LOOK_EVERY_S: Final = 1.0
+_GROUP_S: Final = 0.005
+LOCK_NAME: Final = "lock"
+FINISHED: Final = ".gone-"
+"""Before the name of a directory that is being deleted."""
+
+
+class SpoolUnavailable(Unavailable):
+    """Records cannot be written, so nothing may happen that would need one."""
+
+    code = "audit_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The audit journal cannot take records at the moment.")
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a record stands. `position` grows with every byte written and is what `durable` takes."""
+
+    record_id: str
+    leaf: bytes
+    position: int
+
+
+class SpoolReservation:
+    """Room kept for a record that will certainly be owed."""
+
+    __slots__ = ("size_bytes",)
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+
+class _Unsynced(NamedTuple):
+    """A frame that a power loss may still take. `opens` is the rid of its intent."""
+
+    position: int
+    frame: bytes
+    opens: str | None
+
+
+@dataclass(slots=True)
+class _Segment:
+    number: int
+    handle: int
+    size: int
+    end: int = HEADER_BYTES
+
+
+class Spool:
+    """The journal of one process. `append` and `reserve` belong to the thread of the event loop."""
+
+    def __init__(
+        self, root: Path, *, clock: Clock, segment_bytes: int, capacity_bytes: int, mode: Mode = "strict"
+    ) -> None:
+        self.writer = _writer_name()
+        self.directory = root / self.writer
+        self.mode = mode
+        self.capacity_bytes = capacity_bytes
+        self.reserved_bytes = 0
+        self.last_sync_ms = 0.0
+        self.open_intents: dict[str, int] = {}
+        self.pins: dict[str, set[int]] = {}
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._chains: dict[str, tuple[int, str]] = {}
+        self._position = 0
+        self._synced = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._is_broken = False
+        self._is_gone = False
+        self._cannot_prepare = False
+        self._pending: deque[_Unsynced] = deque()
+        self._is_alarmed = False
+        self._looked_at_s = 0.0
+        hidden = root / f".new-{self.writer}"
+        hidden.mkdir(mode=0o700, parents=True)
+        self._lock = os.open(hidden / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Adopters see it from here on, and with the lock held: an unlocked one would be a dead process's to them.
+        hidden.rename(self.directory)
+        self._segments: dict[int, _Segment] = {}
+        self._current = self._segments[1] = self._new_segment(1, segment_bytes)
+        self._prepared: _Segment | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = threading.Event()
+        self._sync_timer: asyncio.TimerHandle | None = None
+        self._prepares = False
+        self._stopping = False
+        self._unsynced: set[int] = set()
+        self._syncing: set[int] = set()
+        self._guard = threading.Lock()
+        self._syncer = threading.Thread(target=self._sync_for_ever, name="spool-sync", daemon=True)
+        self._syncer.start()
+
+    @property
+    def used_bytes(self) -> int:
+        """Disk that records not yet shipped and deleted take."""
+        return sum(segment.end for segment in self._segments.values())
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether records can be written, as far as is known."""
+        return not (self._is_broken or self._is_gone)
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def ends(self) -> list[tuple[int, int]]:
+        """Number and end offset of each segment that still exists, in order."""
+        return [(segment.number, segment.end) for segment in self._segments.values()]
+
+    def reserve(self, size_bytes: int) -> SpoolReservation:
+        """Keep room for an outcome of this size. Raises SpoolUnavailable when no further call may start."""
+        if time.monotonic() - self._looked_at_s >= _LOOK_EVERY_S:
+            self.look_after()
+        promised = self.used_bytes + self.reserved_bytes + size_bytes
+        if not self.is_healthy or self._cannot_prepare or promised > self.capacity_bytes * _FULL_SHARE:
+            raise SpoolUnavailable
+        if promised > self.capacity_bytes * _ALARM_SHARE and not self._is_alarmed:
+            self._is_alarmed = True
+            log.error("spool_filling_up", bytes=promised, limit=self.capacity_bytes)
+        self.reserved_bytes += size_bytes
+        return SpoolReservation(size_bytes)
+
+    def release(self, reservation: SpoolReservation) -> None:
+        """Give room back. A second time does nothing."""
+        self.reserved_bytes -= reservation.size_bytes
+        reservation.size_bytes = 0
+
+    def append(
+        self, kind: Kind, rid: str, tenant: str, fields: dict[str, object], blobs: Sequence[bytes] = ()
+    ) -> Appended:
+        """Write one record. It survives the death of this process when this returns.
+
+        Raises SpoolUnavailable when neither this segment nor a new one takes it, and ValueError or TypeError for a
+        record that makes no sense: an attempt without its number `n`, a field that is the journal's own.
+        """
+        if not OWN_FIELDS.isdisjoint(fields):
+            raise ValueError("a record's own fields are not the caller's to give")
+        number = number_of(kind, fields)
+        wseq, prev = self._chains.get(tenant, (0, FIRST_PREV))
+        record = canonical(
+            {
+                **fields,
+                "v": VERSION,
+                "kind": kind,
+                "rid": rid,
+                "tenant": tenant,
+                "writer": self.writer,
+                "wseq": wseq,
+                "prev": prev,
+                "at": self._clock.epoch_us(),
+            }
+        )
+        leaf = leaf_hash(record)
+        frame = frame_bytes(record, blobs)
+        self._write(frame)
+        with self._guard:
+            # One step for the syncing thread: a position it sees is in a segment it syncs.
+            self._position += len(frame)
+            self._pending.append(_Unsynced(self._position, frame, rid if kind == "intent" else None))
+            self._unsynced.add(self._current.number)
+        self._chains[tenant] = (wseq + 1, leaf.hex())
+        if kind == "intent":
+            self.open_intents[rid] = self._current.number
+        elif kind in ("outcome", "abandoned"):
+            self.open_intents.pop(rid, None)
+        self._sync_soon()
+        return Appended(record_id(rid, kind, number), leaf, self._position)
+
+    def durable(self, position: int) -> asyncio.Future[None]:
+        """Done when everything up to `position` would survive a power loss; fails with SpoolUnavailable."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        if position <= self._synced:
+            future.set_result(None)
+        else:
+            self._waiting.append((position, future))
+            self._wake.set()
+            # The thread may have finished between the look above and the line before this one.
+            if position <= self._synced:
+                self._settle()
+        return future
+
+    def _sync_soon(self) -> None:
+        """Nobody waits for this record: let it share the sync of the next one that somebody waits for, or 5 ms."""
+        if self._sync_timer is not None:
+            return
+        try:
+            loop = self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._wake.set()
+            return
+        self._sync_timer = loop.call_later(_GROUP_S, self._sync_now)
+
+    def _sync_now(self) -> None:
+        self._sync_timer = None
+        self._wake.set()
+
+    def read(self, number: int, start: int) -> bytes:
+        """The written bytes of a segment from offset `start`, at most 4 MiB; whole frames are the caller's to find."""
+        segment = self._segments[number]
+        return os.pread(segment.handle, min(segment.end - start, 4 << 20), start)
+
+    def read_all(self, number: int, start: int) -> bytes:
+        """The same without the bound, for a frame that is larger."""
+        segment = self._segments[number]
+        return os.pread(segment.handle, segment.end - start, start)
+
+    def delete(self, number: int) -> bool:
+        """Remove a segment that is fully shipped; False while it is current, pinned, or holds an intent still open."""
+        segment = self._segments.get(number)
+        if segment is None or segment is self._current or number in self.open_intents.values():
+            return False
+        if any(number in pinned for pinned in self.pins.values()):
+            return False
+        with self._guard:
+            if number in self._unsynced or number in self._syncing:
+                return False
+            del self._segments[number]
+        os.close(segment.handle)
+        path_of(self.directory, number).unlink(missing_ok=True)
+        self._is_alarmed = False
+        return True
+
+    def close(self, *, is_shipped: bool = False) -> None:
+        """Sync what is written and let go of the directory, or remove it when all of it was shipped.
+
+        What was not shipped is left for adoption.
+        """
+        if self._is_broken and not self._is_gone:
+            # The last chance of what the failed segment may not have kept.
+            with suppress(SpoolUnavailable):
+                self._roll(0)
+        self._stopping = True
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
+        self._wake.set()
+        self._syncer.join(timeout=10)
+        for segment in self._segments.values():
+            os.close(segment.handle)
+        if self._prepared is not None:
+            os.close(self._prepared.handle)
+            self._prepared_path(self._prepared.number).unlink(missing_ok=True)
+        if is_shipped and not self.open_intents and not self.pins:
+            # The new name comes first: half a directory could hold an intent, and neither its outcome nor a lock.
+            with suppress(OSError):
+                finished = self.directory.rename(self.directory.with_name(FINISHED + self.directory.name))
+                shutil.rmtree(finished, ignore_errors=True)
+        os.close(self._lock)
+
+    def pin(self, name: str) -> None:
+        """Keep the current segment until `pins` loses this name, shipped or not."""
+        self.pins.setdefault(name, set()).add(self._current.number)
+
+    def _write(self, frame: bytes) -> None:
+        if self._is_broken or self._current.end + len(frame) > self._current.size:
+            self._roll(len(frame))
+        if self._put(frame):
+            return
+        # A part of a frame may stand there now: nothing is written behind it, the frame goes to a new segment.
+        self._roll(len(frame))
+        if not self._put(frame):
+            raise SpoolUnavailable
+
+    def _put(self, frame: bytes) -> bool:
+        """Write to the current segment. False, and the segment is not written again, when not all of it got there."""
+        segment = self._current
+        try:
+            if os.pwrite(segment.handle, frame, segment.end) == len(frame):
+                segment.end += len(frame)
+                return True
+        except OSError as error:
+            log.error("spool_write_failed", segment=segment.number, error_type=type(error).__name__)
+        self._is_broken = True
+        return False
+
+    def _roll(self, frame_size: int) -> None:
+        """Make a segment current that takes a frame of this size. Raises SpoolUnavailable.
+
+        When the one before it failed, its records that are not known to be on the disk are written again first.
+        """
+        was_broken = self._is_broken
+        with self._guard:
+            pending = list(self._pending) if was_broken else []
+        frame_size += sum(len(each.frame) for each in pending)
+        size = max(self._segment_bytes, HEADER_BYTES + frame_size)
+        self._current = self._take_prepared(size) or self._make_segment(size)
+        self._segments[self._current.number] = self._current
+        for each in pending:
+            if not self._put(each.frame):
+                raise SpoolUnavailable
+        if not was_broken:
+            return
+        for each in pending:
+            if each.opens in self.open_intents:
+                self.open_intents[each.opens] = self._current.number
+        with self._guard:
+            # Never sync a failed file again: the kernel may say yes without having written.
+            self._unsynced = {self._current.number} if pending else set()
+            self._is_broken = False
+        self._wake.set()
+
+    def _take_prepared(self, size: int) -> _Segment | None:
+        with self._guard:
+            prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return None
+        path = self._prepared_path(prepared.number)
+        if prepared.size >= size and prepared.number == self._current.number + 1:
+            with suppress(OSError):
+                path.rename(path_of(self.directory, prepared.number))
+                return prepared
+        os.close(prepared.handle)
+        path.unlink(missing_ok=True)
+        return None
+
+    def _make_segment(self, size: int) -> _Segment:
+        number = self._current.number + 1
+        try:
+            return self._new_segment(number, size)
+        except OSError as error:
+            self._is_broken = True
+            log.error("spool_segment_failed", segment=number, error_type=type(error).__name__)
+            raise SpoolUnavailable from error
+
+    def _prepared_path(self, number: int) -> Path:
+        # Its own name until it is used, since a roll that does not wait for it makes a segment of the same number.
+        return path_of(self.directory, number).with_suffix(PREPARED_SUFFIX)
+
+    def _new_segment(self, number: int, size: int) -> _Segment:
+        handle = create(path_of(self.directory, number), size, header_bytes(self.writer, number))
+        return _Segment(number, handle, size)
+
+    def look_after(self) -> None:
+        """See whether the file is still in its folder, and whether it is time to prepare the next one.
+
+        Raises SpoolUnavailable as long as no segment can be written. A folder that was deleted took its lock with
+        it, so that others could adopt what is still being written: this journal then takes no calls any more.
+        """
+        self._looked_at_s = time.monotonic()
+        current = self._current
+        if not self._is_gone and os.fstat(current.handle).st_nlink == 0:
+            self._is_gone = True
+            log.error("spool_folder_gone", segment=current.number)
+        if self._is_gone:
+            raise SpoolUnavailable
+        if self._is_broken:
+            self._roll(0)
+        elif self._cannot_prepare or (current.end > current.size // 2 and self._prepared is None):
+            self._prepares = True
+            self._wake.set()
+
+    def _sync_for_ever(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._prepares:
+                self._prepares = False
+                self._prepare_next()
+            with self._guard:
+                target = self._pending[-1].position if self._pending else self._position
+                # A failed segment is not synced again: its records wait for the next one.
+                numbers: set[int] = set()
+                if not self._is_broken:
+                    numbers, self._unsynced = self._unsynced, numbers
+                self._syncing = numbers
+            if numbers:
+                self._sync(numbers, target)
+            elif self._is_broken and self._waiting:
+                self._tell(self._fail)
+            if self._stopping:
+                with self._guard:
+                    if self._is_broken or not self._unsynced:
+                        return
+                self._wake.set()
+
+    def _sync(self, numbers: set[int], target: int) -> None:
+        started_s = time.monotonic()
+        is_synced = True
+        for number in sorted(numbers):
+            try:
+                os.fdatasync(self._segments[number].handle)
+            except OSError as error:
+                is_synced = False
+                log.error("spool_sync_failed", segment=number, error_type=type(error).__name__)
+        self.last_sync_ms = (time.monotonic() - started_s) * 1_000
+        with self._guard:
+            self._syncing = set()
+            if is_synced:
+                self._synced = max(self._synced, target)
+                while self._pending and self._pending[0].position <= target:
+                    self._pending.popleft()
+            else:
+                self._is_broken = True
+        self._tell(self._settle if is_synced else self._fail)
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        """Have the loop settle with whoever waits."""
+        if self._loop is not None:
+            # A loop that is closed took everybody who waited with it.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(what)
+
+    def _settle(self) -> None:
+        """Answer those whose records are durable."""
+        waiting, self._waiting = self._waiting, deque()
+        for position, future in waiting:
+            if position > self._synced:
+                self._waiting.append((position, future))
+            elif not future.done():
+                future.set_result(None)
+
+    def _fail(self) -> None:
+        """Answer those whose records are not: they are written again with the next record, or look, that works."""
+        self._settle()
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(SpoolUnavailable())
+
+    def _prepare_next(self) -> None:
+        number = self._current.number + 1
+        path = self._prepared_path(number)
+        try:
+            handle = create(path, self._segment_bytes, header_bytes(self.writer, number))
+        except OSError as error:
+            self._cannot_prepare = True
+            log.error("spool_prepare_failed", segment=number, error_type=type(error).__name__)
+            return
+        self._cannot_prepare = False
+        with self._guard:
+            if self._current.number < number and self._prepared is None:
+                self._prepared = _Segment(number, handle, self._segment_bytes)
+                return
+        os.close(handle)
+        path.unlink(missing_ok=True)
+
+
+def _writer_name() -> str:
+    """Host, process and the moment it began: never the same twice, and safe as a folder's name."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
+    return f"{host}.{os.getpid()}.{time.time_ns():x}"
