@@ -1,0 +1,59 @@
+import re
+
+import pytest
+
+from trueport.gateway.limits.keys import KeyNames, Pepper
+from trueport.kit.ids import TenantId
+
+PEPPER = Pepper(b"p" * 32)
+TENANT = TenantId("ten_a")
+MINUTE = 29_403_690  # 2025-11-27T05:30Z
+
+
+def test_a_counter_is_named_after_a_digest_and_its_minute_in_utc() -> None:
+    names = KeyNames(PEPPER)
+    label = names.label(TENANT, "key", "key_1")
+
+    assert re.fullmatch(r"rate_limit:\{kh_[a-z2-7]{26}\}:2025-11-27-05-30", names.requests(label, MINUTE))
+    assert names.tokens(label, MINUTE) == names.requests(label, MINUTE) + ":tok"
+    assert re.fullmatch(r"conc:\{kh_[a-z2-7]{26}\}", names.calls(label))
+
+
+def test_tenant_scope_subject_and_pepper_all_change_the_name() -> None:
+    others = [
+        KeyNames(PEPPER).label(TenantId("ten_b"), "key", "key_1"),
+        KeyNames(PEPPER).label(TENANT, "user", "key_1"),
+        KeyNames(PEPPER).label(TENANT, "key", "key_2"),
+        KeyNames(Pepper(b"q" * 32)).label(TENANT, "key", "key_1"),
+        KeyNames(PEPPER).label(TENANT, "key", "key_1"),
+    ]
+
+    assert len(set(others)) == 5
+
+
+def test_no_id_is_readable_in_a_name() -> None:
+    for cluster in (False, True):
+        label = KeyNames(PEPPER, cluster=cluster).label(TENANT, "key", "key_1")
+        assert "ten_a" not in label
+        assert "key_1" not in label
+
+
+def test_on_a_cluster_all_limits_of_a_tenant_share_one_hash_tag() -> None:
+    names = KeyNames(PEPPER, cluster=True)
+    mine = [names.label(TENANT, "key", "key_1"), names.label(TENANT, "tenant", "ten_a")]
+    theirs = names.label(TenantId("ten_b"), "key", "key_1")
+
+    assert len({_hash_tag(names.requests(label, MINUTE)) for label in mine}) == 1
+    assert len({_hash_tag(names.calls(label)) for label in mine}) == 1
+    assert len(set(mine)) == 2
+    assert _hash_tag(names.requests(theirs, MINUTE)) != _hash_tag(names.requests(mine[0], MINUTE))
+
+
+def test_a_short_pepper_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 16 bytes"):
+        KeyNames(Pepper(b"short"))
+
+
+def _hash_tag(key: str) -> str:
+    """The part Redis Cluster hashes: between the first { and the first } after it."""
+    return key.partition("{")[2].partition("}")[0]

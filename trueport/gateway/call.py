@@ -1,0 +1,165 @@
+"""The values that travel through the stages of one call. All frozen: a stage makes a new one, it changes none."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from trueport.kit.ids import InteractionId, KeyId, TenantId
+from trueport.kit.tenancy import Environment
+
+if TYPE_CHECKING:
+    from trueport.gateway.dialects.base import Dialect
+    from trueport.gateway.ports import OpenRecord
+    from trueport.gateway.snapshot import Target, TenantSnapshot
+
+HeaderList = list[tuple[bytes, bytes]]
+
+End = Literal[
+    "completed",  # the provider's answer was passed on whole, whatever its status
+    "refused",  # the gateway said no before any upstream byte
+    "client_closed",  # the client left first
+    "upstream_failed",  # no usable answer, or one that broke off
+    "key_revoked",  # the key lost its right while the call ran
+    "gateway_failed",  # a defect of ours
+]
+Decision = Literal["allow", "flag", "redact", "block"]
+UsageSource = Literal["provider", "estimated", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The application behind a call: its key, and what that key may do."""
+
+    tenant_id: TenantId
+    key_id: KeyId
+    environment: Environment
+    requests_per_minute: int
+    tokens_per_minute: int
+    concurrency: int
+    may_use_model: Callable[[str], bool]
+    is_live: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the client sent, read off the wire but not yet understood.
+
+    `path` is the operation's path below the dialect's root, such as `chat/completions`; `query` the raw query
+    string without credentials; header names in lower case; `peer` the client's IP address.
+    """
+
+    interaction_id: InteractionId
+    request_id: str
+    dialect: "Dialect"
+    method: str
+    path: str
+    query: str
+    headers: HeaderList
+    body: bytes
+    peer: str
+    started_us: int
+    started_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the client wants.
+
+    `members` are the parsed top-level members of a JSON body, None when the body is not JSON. `body` is what an
+    upstream of the same dialect receives: the client's bytes, except for members the gateway had to change.
+    `model` None means that the gateway cannot see which model is meant; `lists_models` that the answer names models.
+    """
+
+    operation: str
+    model: str | None
+    streams: bool
+    wants_usage_event: bool
+    body: bytes
+    members: Mapping[str, object] | None
+    content_type: str
+    most_output_tokens: int | None
+    lists_models: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `cached` is part of `input`, `reasoning` part of `output`; None is "not said"."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one target. `status` is the provider's, `error` the machine code of a failure."""
+
+    target: "Target"
+    status: int | None
+    error: str | None
+    took_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended; everything billing, analytics and audit need to know about it."""
+
+    end: End
+    status: int
+    error: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    served_by: "Target | None" = None
+    model_served: str | None = None
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
+    usage_doubtful: bool = False
+    cost_nano_usd: int | None = None
+    price_version: str | None = None
+    first_byte_us: int | None = None
+    reply_bytes: int = 0
+    upstream_request_id: str | None = None
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back to the client: a whole body, or a stream of pieces each ready to be sent as it is."""
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+    stream: AsyncGenerator[bytes, None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may go on: who calls, what for, under which configuration. `tokens_reserved` is an upper estimate."""
+
+    call: Call
+    caller: Caller
+    request: Request
+    snapshot: "TenantSnapshot"
+    targets: tuple["Target", ...]
+    tokens_reserved: int
+    rate_headers: HeaderList
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A call whose intent stands in the journal. Nothing is sent upstream without one of these."""
+
+    admitted: Admitted
+    record: "OpenRecord"
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A recorded call whose input the policies have seen, and what they decided."""
+
+    recorded: Recorded
+    decision: Decision
