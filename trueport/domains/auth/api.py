@@ -1,0 +1,93 @@
+"""The front door of this domain: what the gateway, other domains and the command line may use."""
+
+from trueport.domains.auth.accounts import EmailTaken, NewUser, normalise_email
+from trueport.domains.auth.accounts import create_user as _create_user
+from trueport.domains.auth.api_keys import ParsedKey, digest_api_key, display_prefix, parse_api_key
+from trueport.domains.auth.events import KeyChanged, KeyRevoked, MemberChanged, TenantCreated, UserRegistered
+from trueport.domains.auth.keys import ApiKeyService, KeyOptions, KeyRecord, NewKey, api_key_pepper, find_api_key
+from trueport.domains.auth.members import AlreadyMember, add_member
+from trueport.domains.auth.models import Tenant, TenantStatus, User
+from trueport.domains.auth.passwords import PasswordHasher, WeakPassword
+from trueport.domains.auth.permissions import ALL as ALL_PERMISSIONS
+from trueport.domains.auth.permissions import PERMISSIONS_OF
+from trueport.domains.auth.repository import people, tenants
+from trueport.domains.auth.tenants import SlugTaken, create_tenant, open_tenant_key
+from trueport.kit.crypto import DataKey
+from trueport.kit.ids import TenantId, UserId
+from trueport.kit.tenancy import TenantScope
+from trueport.web.domain import Resources
+
+__all__ = [
+    "ALL_PERMISSIONS",
+    "PERMISSIONS_OF",
+    "AlreadyMember",
+    "ApiKeyService",
+    "EmailTaken",
+    "KeyChanged",
+    "KeyOptions",
+    "KeyRecord",
+    "KeyRevoked",
+    "MemberChanged",
+    "NewKey",
+    "NewUser",
+    "ParsedKey",
+    "SlugTaken",
+    "Tenant",
+    "TenantCreated",
+    "TenantStatus",
+    "User",
+    "UserRegistered",
+    "WeakPassword",
+    "add_member",
+    "api_key_pepper",
+    "create_key",
+    "create_tenant",
+    "create_user",
+    "digest_api_key",
+    "display_prefix",
+    "find_api_key",
+    "find_tenant",
+    "find_user",
+    "is_empty",
+    "operator_scope",
+    "parse_api_key",
+    "tenant_key",
+]
+
+
+async def create_user(resources: Resources, new: NewUser) -> User:
+    """A new person. Raises InvalidRequest, WeakPassword, EmailTaken."""
+    passwords = PasswordHasher()
+    try:
+        return await _create_user(resources, passwords, new)
+    finally:
+        passwords.close()
+
+
+async def create_key(resources: Resources, scope: TenantScope, options: KeyOptions, created_by: UserId) -> NewKey:
+    """A new API key and its text, to be shown once."""
+    return await ApiKeyService(resources, scope).create(options, created_by)
+
+
+async def find_user(resources: Resources, email: str) -> User | None:
+    """The person with this address. Raises InvalidRequest when it is none."""
+    return await people(resources.database, "operator").by_email(normalise_email(email))
+
+
+async def find_tenant(resources: Resources, slug: str) -> Tenant | None:
+    return await tenants(resources.database, "operator").by_slug(slug)
+
+
+async def is_empty(resources: Resources) -> bool:
+    """Whether nobody has registered yet: a database to be set up."""
+    return await people(resources.database, "set-up").find_one({}) is None
+
+
+async def tenant_key(resources: Resources, tenant_id: TenantId) -> DataKey:
+    """The tenant's own key, for wrapping data keys. Raises NotFound, SealBroken."""
+    return open_tenant_key(resources.settings.keys, await tenants(resources.database, "tenant key").get(tenant_id))
+
+
+def operator_scope(tenant: Tenant) -> TenantScope:
+    """Leave to work in a tenant for somebody at the machine's own command line, who holds its secrets anyway."""
+    return TenantScope(TenantId(tenant.id))

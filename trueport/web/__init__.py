@@ -1,0 +1,1 @@
+"""The thin layer between HTTP and typed values. It knows no domain."""
