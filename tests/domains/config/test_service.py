@@ -1,0 +1,165 @@
+"""Applying a configuration, and what the gateway then reads."""
+
+import asyncio
+
+import pytest
+
+from tests.support.mongo import TENANT_COLLECTIONS
+from trueport.domains.config import domain
+from trueport.domains.config.api import (
+    ConfigService,
+    InvalidConfiguration,
+    TenantFile,
+    compile_snapshot,
+    read_tenant_file,
+)
+from trueport.domains.config.models import StoredCredential
+from trueport.domains.config.repository import ConfigurationRepository, CredentialRepository
+from trueport.gateway.egress import EgressPolicy
+from trueport.gateway.providers.openai import PROVIDERS
+from trueport.kit.clock import ManualClock
+from trueport.kit.crypto import DataKey, SealBroken
+from trueport.kit.ids import TenantId
+from trueport.kit.secret import Secret
+from trueport.kit.tenancy import TenantScope
+from trueport.storage.indexes import ensure_indexes
+from trueport.storage.mongo import Database
+from trueport.storage.revisions import revisions
+
+CLOCK = ManualClock()
+SCOPE = TenantScope(TenantId("ten_a"))
+OTHER = TenantScope(TenantId("ten_b"))
+KEY, OTHER_KEY = DataKey.generate("ten_a"), DataKey.generate("ten_b")
+EGRESS = EgressPolicy(allow=("127.0.0.1",), allow_plain_http_public=False)
+TENANT_COLLECTIONS.update(+model for model in domain.documents)
+
+FILE = """
+version: 1
+credentials:
+  main: {provider: openai, base_url: http://127.0.0.1:9900/v1, secret: {env: MAIN}}
+  spare: {provider: openai_compatible, base_url: https://x.example/v1}
+routes:
+  - match: {model: "gpt-*"}
+    targets: [{credential: main, timeout_s: 5}, {credential: spare, model: other}]
+limits: {requests_per_minute: 7, tokens_per_minute: 8, concurrency: 9}
+"""
+
+
+def service(database: Database, scope: TenantScope = SCOPE, key: DataKey = KEY) -> ConfigService:
+    return ConfigService(database, scope, key, CLOCK)
+
+
+async def apply(database: Database, text: str = FILE, scope: TenantScope = SCOPE, key: DataKey = KEY) -> TenantFile:
+    await ensure_indexes(database, domain.documents)
+    file = read_tenant_file(text)
+    await service(database, scope, key).apply(
+        file, {"main": Secret("sk-main-canary-0001")}, changed_by="usr_1", providers=PROVIDERS, egress=EGRESS
+    )
+    return file
+
+
+async def test_what_is_applied_is_what_the_gateway_reads(database: Database) -> None:
+    await apply(database)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK)
+
+    first, second = snapshot.routes[0].targets
+    assert snapshot.routes[0].matches("openai", "gpt-4o")
+    assert not snapshot.routes[0].matches("openai", "o3")
+    assert (first.credential.name, first.timeout_s, second.model) == ("main", 5.0, "other")
+    assert first.credential.secret == Secret("sk-main-canary-0001")
+    assert second.credential.secret is None
+    assert (snapshot.limits.requests_per_minute, snapshot.limits.concurrency) == (7, 9)
+    assert snapshot.revision == (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id]
+
+
+async def test_another_tenant_sees_nothing_of_it(database: Database) -> None:
+    await apply(database)
+    snapshot = await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK)
+
+    assert (snapshot.routes, dict(snapshot.credentials)) == ((), {})
+    assert await CredentialRepository(database, OTHER).find() == []
+    stored = (await CredentialRepository(database, SCOPE).find())[0]
+    assert await CredentialRepository(database, OTHER).find_one({"_id": stored.id}) is None
+
+
+async def test_a_secret_moved_to_another_tenants_row_does_not_open(database: Database) -> None:
+    await apply(database)
+    await apply(database, scope=OTHER, key=OTHER_KEY)
+    stolen = await CredentialRepository(database, SCOPE).named("main")
+    place = await CredentialRepository(database, OTHER).named("main")
+    assert stolen is not None
+    assert place is not None
+    await CredentialRepository(database, OTHER).update(place.id, {"secret": stolen.secret})
+
+    with pytest.raises(SealBroken):
+        await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK)
+
+
+async def test_no_secret_lies_open_in_the_database(database: Database) -> None:
+    await apply(database)
+
+    for name in await database.list_collection_names():
+        found = await database[name].find({}, comment="trueport-platform").to_list()
+        assert "sk-main-canary" not in repr(found)
+
+
+async def test_a_refused_file_changes_nothing(database: Database) -> None:
+    await apply(database)
+    before = await service(database).export("acme")
+
+    with pytest.raises(InvalidConfiguration):
+        await apply(database, FILE + "policies: [{name: x}]\n")
+    assert await service(database).export("acme") == before
+
+
+async def test_what_the_file_does_not_name_is_removed(database: Database) -> None:
+    await apply(database)
+    await apply(database, "version: 1\ncredentials: {spare: {provider: openai, base_url: https://y.example/v1}}")
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK)
+
+    assert list(snapshot.credentials) == ["spare"]
+    assert str(snapshot.credentials["spare"].base_url) == "https://y.example/v1"
+    assert snapshot.routes == ()
+
+
+async def test_a_secret_the_file_no_longer_names_is_not_sent_to_a_new_address(database: Database) -> None:
+    await apply(database)
+    await apply(database, "version: 1\ncredentials: {main: {provider: openai, base_url: https://evil.example/v1}}")
+    stored = await CredentialRepository(database, SCOPE).named("main")
+
+    # The helper hands the secret over by name; the file names none for it any more.
+    assert isinstance(stored, StoredCredential)
+    assert stored.secret_source is None
+
+
+async def test_an_export_applied_again_gives_the_same_configuration(database: Database) -> None:
+    file = await apply(database)
+    exported = await service(database).export("acme")
+
+    assert (exported.routes, exported.credentials, exported.limits) == (file.routes, file.credentials, file.limits)
+
+
+async def test_each_change_is_a_new_version_and_a_new_revision(database: Database) -> None:
+    await apply(database)
+    before = await revisions(database, [SCOPE.tenant_id])
+    await apply(database)
+
+    current = await ConfigurationRepository(database, SCOPE).current()
+    assert current is not None
+    assert current.version == 2
+    assert (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id] > before[SCOPE.tenant_id]
+
+
+async def test_processes_that_compile_at_once_share_one_content_key(database: Database) -> None:
+    await apply(database)
+    snapshots = await asyncio.gather(*(compile_snapshot(database, SCOPE, "acme", KEY, CLOCK) for _ in range(8)))
+
+    assert len({(one.content_key.kid, one.content_key.commitment) for one in snapshots}) == 1
+
+
+async def test_the_wrong_tenant_key_opens_nothing(database: Database) -> None:
+    await apply(database)
+    await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK)
+
+    with pytest.raises(SealBroken):
+        await compile_snapshot(database, SCOPE, "acme", OTHER_KEY, CLOCK)

@@ -1,0 +1,5 @@
+"""`python -m trueport` is `trueport`."""
+
+from trueport.cli.main import main
+
+main()

@@ -1,0 +1,138 @@
+"""What this domain stores: the records of the trail as they arrived, and a row per interaction made from them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from odmantic import EmbeddedModel, Field, Index, Model
+from pymongo import IndexModel
+
+from trueport.gateway.call import UsageSource
+from trueport.kit.tenancy import Environment
+
+End = Literal[
+    "in_progress",  # begun, and not known to have ended
+    "completed",
+    "refused",
+    "client_closed",
+    "upstream_failed",
+    "key_revoked",
+    "gateway_failed",
+    "abandoned",  # its process died; what became of the call is not known
+]
+
+RETENTION: Final = timedelta(days=400)
+"""How long rows of the interaction log are kept. The trail has its own retention."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReference:
+    """Where a record's ciphertexts lie in the tenant's storage: `length` bytes from `offset` of an object."""
+
+    object: str
+    offset: int
+    length: int
+
+
+class AuditRecord(Model):
+    """A record of the trail. `canonical` are the exact bytes that `leaf` (hex) is the hash of.
+
+    Times are in `canonical` as microseconds; `created_at` is the record's `at`, cut to milliseconds. `seq` is its
+    place in the order of the whole tenant, None until it has one. `content` says where the ciphertexts of the record
+    lie (the members of ContentReference), one behind the other in the order the record describes them.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    seq: int | None = None
+    kind: str
+    rid: str
+    writer: str
+    wseq: int
+    leaf: str
+    canonical: bytes
+    # odmantic has no embedded model that may be absent.
+    content: dict[str, str | int] | None = None
+
+    model_config = {
+        "collection": "audit_records",
+        "indexes": lambda: [
+            Index(AuditRecord.tenant_id, AuditRecord.seq),
+            # Not unique: the name is what tells a repeated record from a new one, nothing else may.
+            Index(AuditRecord.tenant_id, AuditRecord.writer, AuditRecord.wseq),
+        ],
+    }
+
+    @property
+    def content_reference(self) -> ContentReference | None:
+        content: Any = self.content
+        return None if content is None else ContentReference(**content)
+
+
+class AttemptRow(EmbeddedModel):
+    """One try at one target."""
+
+    target: str
+    status: int | None = None
+    error: str | None = None
+    took_us: int | None = None
+
+
+class InteractionRow(Model):
+    """One call through the gateway, without its content. `id` is the interaction's id, `created_at` its start.
+
+    `model` is what the client asked for, `model_served` what answered. `receipt` is the leaf (hex) the client was
+    given. `ended_at` and `latency_ms` are None while the call runs, and for an abandoned one, whose end nobody saw.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    ended_at: datetime | None = None
+    expires_at: datetime
+    request_id: str | None = None
+    receipt: str | None = None
+    key_id: str | None = None
+    env: Environment | None = None
+    dialect: str | None = None
+    method: str | None = None
+    operation: str | None = None
+    model: str | None = None
+    model_served: str | None = None
+    provider: str | None = None
+    target: str | None = None
+    stream: bool = False
+    status: int | None = None
+    end: End
+    error: str | None = None
+    decision: str | None = None
+    policy_version: int | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    usage_source: UsageSource = "none"
+    usage_doubtful: bool = False
+    cost_nano_usd: int | None = None
+    price_version: str | None = None
+    latency_ms: int | None = None
+    first_byte_ms: int | None = None
+    request_bytes: int = 0
+    reply_bytes: int = 0
+    attempts: list[AttemptRow] = []
+
+    model_config = {
+        "collection": "interactions",
+        "indexes": lambda: [
+            # Ascending, and read backwards: over a descending one the embedded server's `$gte` leaves out what is
+            # equal (and its `$lte` over an ascending one).
+            Index(InteractionRow.tenant_id, InteractionRow.created_at, InteractionRow.id),
+            Index(InteractionRow.tenant_id, InteractionRow.key_id, InteractionRow.created_at),
+            Index(InteractionRow.tenant_id, InteractionRow.request_id),
+            IndexModel([("expires_at", 1)], expireAfterSeconds=0),
+        ],
+    }

@@ -1,0 +1,146 @@
+"""All queries of this domain."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from trueport.domains.analytics.models import AuditRecord, End, InteractionRow
+from trueport.kit.clock import from_epoch_us, to_epoch_us
+from trueport.kit.errors import InvalidRequest
+from trueport.kit.tenancy import Environment
+from trueport.storage.mongo import Document, store_errors
+from trueport.storage.scoped import MOST_ITEMS, Page, TenantRepository
+
+GroupBy = Literal["none", "hour", "day", "model", "provider", "key", "env", "end"]
+
+MOST_GROUPS: Final = 10_000
+"""More than the hours of 400 days."""
+
+COUNTED_ENDS: Final[tuple[End, ...]] = (
+    "completed", "refused", "client_closed", "upstream_failed", "key_revoked", "gateway_failed", "abandoned",
+    "in_progress",
+)  # fmt: skip
+SUMMED: Final = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "total_tokens", "cost_nano_usd")
+AVERAGED: Final = ("latency_ms", "first_byte_ms")
+
+_KEYS: Final[Mapping[GroupBy, object]] = {
+    "none": None,
+    "hour": {"$dateToString": {"date": "$created_at", "format": "%Y-%m-%dT%H:00:00.000Z"}},
+    "day": {"$dateToString": {"date": "$created_at", "format": "%Y-%m-%dT00:00:00.000Z"}},
+    "model": "$model",
+    "provider": "$provider",
+    "key": "$key_id",
+    "env": "$env",
+    "end": "$end",
+}
+_POSITION: Final = re.compile(r"(?P<us>[0-9]{1,17})\.(?P<id>[A-Za-z0-9_]{1,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """What the log is asked for; None is "any". `status` is a range, its end excluded, as is `until`."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    env: Environment | None = None
+    key_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    status: tuple[int, int] | None = None
+    end: End | None = None
+    decision: str | None = None
+    request_id: str | None = None
+
+    def covers(self, moment: datetime) -> bool:
+        """Whether a call begun then is in the period."""
+        return (self.since is None or self.since <= moment) and (self.until is None or moment < self.until)
+
+    def as_query(self) -> Document:
+        wanted: Document = {
+            name: value
+            for name in ("env", "key_id", "model", "provider", "end", "decision", "request_id")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.status is not None:
+            wanted["status"] = {"$gte": self.status[0], "$lt": self.status[1]}
+        period = {"$gte": self.since, "$lt": self.until}
+        if bounds := {operator: moment for operator, moment in period.items() if moment is not None}:
+            wanted["created_at"] = bounds
+        return wanted
+
+
+class Interactions(TenantRepository[InteractionRow]):
+    model = InteractionRow
+
+    async def newest(self, wanted: LogFilter, *, limit: int, after: str | None) -> Page[InteractionRow]:
+        """A page of the log, newest start first. Raises InvalidRequest for a cursor this method did not give."""
+        most = min(max(limit, 1), MOST_ITEMS) + 1
+        found: list[Document] = []
+        if after is not None:
+            moment, row_id = _position(after)
+            # In two queries, because the embedded server's planner reads no index for an `$or`.
+            if wanted.covers(moment):
+                found = await self._newest({**wanted.as_query(), "created_at": moment, "_id": {"$lt": row_id}}, most)
+            wanted = replace(wanted, until=min(moment, wanted.until or moment))
+        if len(found) < most:
+            found += await self._newest(wanted.as_query(), most - len(found))
+        rows = [self._shape(document) for document in found[: most - 1]]
+        return Page(rows, _cursor(found[most - 2]) if len(found) == most else None)
+
+    async def _newest(self, wanted: Document, most: int) -> list[Document]:
+        with store_errors():
+            cursor = self._collection.find(self._scoped([wanted])).sort([("created_at", -1), ("_id", -1)])
+            return await cursor.limit(most).to_list()
+
+    async def sums(self, since: datetime, until: datetime, group_by: GroupBy) -> list[Document]:
+        """Sums per group of the interactions begun in a period, at most MOST_GROUPS + 1.
+
+        Hours and days in their order, other groups the busiest first. Members: `_id` (the group), `requests`, one
+        count for each end, the SUMMED, `estimated_requests`, `unpriced_requests`, and for each of AVERAGED its sum
+        and `<name>_count`.
+        """
+        group: dict[str, Any] = {"_id": _KEYS[group_by], "requests": {"$sum": 1}}
+        for end in COUNTED_ENDS:
+            group[end] = _count_if({"$eq": ["$end", end]})
+        for name in SUMMED:
+            group[name] = {"$sum": f"${name}"}
+        for name in AVERAGED:
+            group[name] = {"$sum": f"${name}"}
+            group[f"{name}_count"] = _count_if({"$ne": [f"${name}", None]})
+        group["estimated_requests"] = _count_if({"$eq": ["$usage_source", "estimated"]})
+        group["unpriced_requests"] = _count_if(
+            {"$and": [{"$ne": ["$usage_source", "none"]}, {"$eq": ["$cost_nano_usd", None]}]}
+        )
+        order = {"_id": 1} if group_by in ("hour", "day") else {"requests": -1, "_id": 1}
+        period = {"created_at": {"$gte": since, "$lt": until}}
+        return await self.aggregate(
+            [{"$match": period}, {"$group": group}, {"$sort": order}, {"$limit": MOST_GROUPS + 1}]
+        )
+
+
+class AuditRecords(TenantRepository[AuditRecord]):
+    model = AuditRecord
+
+
+def _count_if(condition: object) -> object:
+    return {"$sum": {"$cond": [condition, 1, 0]}}
+
+
+def _cursor(document: Document) -> str:
+    place = f"{to_epoch_us(document['created_at'])}.{document['_id']}"
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        found = _POSITION.fullmatch(text)
+        if found is not None:
+            return from_epoch_us(int(found["us"])), found["id"]
+    except (binascii.Error, ValueError, OverflowError):
+        pass
+    raise InvalidRequest("after is not a cursor of this list.", param="after")

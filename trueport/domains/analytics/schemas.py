@@ -1,0 +1,183 @@
+"""The answers of this domain's HTTP surface, and the forms of its parameters."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from trueport.domains.analytics.models import End, InteractionRow
+from trueport.domains.analytics.repository import AVERAGED
+from trueport.domains.analytics.service import Stats
+from trueport.gateway.call import UsageSource
+from trueport.kit.clock import from_epoch_us, rfc3339, to_epoch_us
+from trueport.kit.errors import InvalidRequest
+from trueport.kit.money import usd
+from trueport.kit.tenancy import Environment
+from trueport.storage.mongo import Document
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+_STATUS: Final = re.compile(r"(?P<kind>[1-5])(?:xx|(?P<rest>[0-9]{2}))")
+
+
+class AttemptShown(msgspec.Struct):
+    target: str
+    status: int | None
+    error: str | None
+    latency_ms: int | None
+
+
+class InteractionShown(msgspec.Struct, kw_only=True):
+    """One call. `id` is what its answer carried as `x-trueport-interaction`, `receipt` as `x-trueport-receipt`.
+
+    `cost_usd` is the exact decimal form of `cost_nano_usd`; both are null where no price is known.
+    """
+
+    id: str
+    started_at: str
+    ended_at: str | None
+    request_id: str | None
+    receipt: str | None
+    key_id: str | None
+    env: Environment | None
+    dialect: str | None
+    method: str | None
+    operation: str | None
+    model: str | None
+    model_served: str | None
+    provider: str | None
+    target: str | None
+    stream: bool
+    status: int | None
+    end: End
+    error: str | None
+    decision: str | None
+    policy_version: int | None
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    usage_source: UsageSource
+    usage_doubtful: bool
+    cost_nano_usd: int | None
+    cost_usd: str | None
+    price_version: str | None
+    latency_ms: int | None
+    first_byte_ms: int | None
+    request_bytes: int
+    reply_bytes: int
+    attempts: list[AttemptShown]
+
+
+class Sums(msgspec.Struct, kw_only=True):
+    """Sums over interactions; `requests` is the sum of the eight ends. Averages are null where nothing was measured.
+
+    `estimated_requests` counts those whose tokens the gateway estimated, `unpriced_requests` those with tokens and
+    no known price, whose cost is therefore not in the sum.
+    """
+
+    requests: int
+    completed: int
+    refused: int
+    client_closed: int
+    upstream_failed: int
+    key_revoked: int
+    gateway_failed: int
+    abandoned: int
+    in_progress: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    estimated_requests: int
+    unpriced_requests: int
+    cost_nano_usd: int
+    cost_usd: str
+    latency_ms_avg: int | None
+    first_byte_ms_avg: int | None
+
+
+class GroupSums(Sums, kw_only=True):
+    """The sums of one group; `key` is the beginning of the hour or day, or the name, null where there is none."""
+
+    key: str | None
+
+
+class StatsShown(msgspec.Struct, rename={"since": "from", "until": "to"}):
+    """`groups` is empty without `group_by`; `has_more` when there are more groups than are shown."""
+
+    since: str
+    until: str
+    totals: Sums
+    groups: list[GroupSums]
+    has_more: bool
+
+
+def moment_of(text: str | None, param: str) -> datetime | None:
+    """The moment of an RFC 3339 text with its offset, cut to milliseconds. Raises InvalidRequest."""
+    if text is None:
+        return None
+    try:
+        epoch_us = to_epoch_us(msgspec.convert(text, _Moment).astimezone(UTC))
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise _not_a_moment(param) from error
+    # Before 1970 nothing was recorded, and near the year 1 no period could be reckoned back.
+    if epoch_us < 0:
+        raise _not_a_moment(param)
+    return from_epoch_us(epoch_us)
+
+
+def status_range(text: str | None) -> tuple[int, int] | None:
+    """The statuses meant by `404` or `4xx`, from the first up to, not including, the last. Raises InvalidRequest."""
+    if text is None:
+        return None
+    found = _STATUS.fullmatch(text)
+    if found is None:
+        message = "status is neither a status such as 404 nor a class such as 4xx."
+        raise InvalidRequest(message, errors=[{"field": "status", "message": "is not a status or class"}])
+    first = int(found["kind"]) * 100
+    return (first, first + 100) if found["rest"] is None else (int(text), int(text) + 1)
+
+
+def _not_a_moment(param: str) -> InvalidRequest:
+    message = f"{param} is not a time such as 2026-11-23T09:30:00.000Z."
+    return InvalidRequest(message, errors=[{"field": param, "message": "is not an RFC 3339 time"}])
+
+
+def show_interaction(row: InteractionRow) -> InteractionShown:
+    plain = {name: getattr(row, name) for name in InteractionShown.__struct_fields__ if name not in _SHAPED}
+    return InteractionShown(
+        **plain,
+        started_at=rfc3339(row.created_at),
+        ended_at=rfc3339(row.ended_at) if row.ended_at else None,
+        cost_usd=None if row.cost_nano_usd is None else usd(row.cost_nano_usd),
+        attempts=[
+            AttemptShown(a.target, a.status, a.error, None if a.took_us is None else a.took_us // 1_000)
+            for a in row.attempts
+        ],
+    )
+
+
+def show_stats(stats: Stats) -> StatsShown:
+    return StatsShown(
+        since=rfc3339(stats.since),
+        until=rfc3339(stats.until),
+        totals=Sums(**_members(stats.totals)),
+        groups=[GroupSums(key=group["_id"], **_members(group)) for group in stats.groups],
+        has_more=stats.has_more,
+    )
+
+
+_SHAPED: Final = frozenset({"started_at", "ended_at", "cost_usd", "attempts"})
+
+
+def _members(sums: Document) -> dict[str, Any]:  # members of Sums, of several types
+    averages = {f"{name}_avg": _average(sums[name], sums[f"{name}_count"]) for name in AVERAGED}
+    plain = {name: sums[name] for name in Sums.__struct_fields__ if name in sums}
+    return {**plain, **averages, "cost_usd": usd(sums["cost_nano_usd"])}
+
+
+def _average(amount: int, count: int) -> int | None:
+    return None if count == 0 else round(amount / count)

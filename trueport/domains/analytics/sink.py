@@ -1,0 +1,147 @@
+"""Where the shipper's records go: ciphertexts to the content storage, then the record, then the interaction's row.
+
+This is the one writer across tenants, and on purpose no TenantRepository: a batch holds the records of whoever
+called, each names its tenant, and a scope for each would have to be made up here. So nothing is read, every object,
+document and filter carries the tenant of its own record, and nothing else is offered. It is handed to the shipper
+and to nobody else.
+
+The order is what makes a crash harmless: a record in the database always finds its ciphertexts, and the row, which
+anybody can make again from the record, comes last. The shipper offers a batch again until all three are done.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from trueport.audit.shipper import ShippedRecord
+from trueport.domains.analytics.models import RETENTION, AuditRecord, InteractionRow
+from trueport.domains.analytics.projection import RowWrite, audit_document, row_writes
+from trueport.kit.clock import from_epoch_us
+from trueport.kit.errors import Conflict
+from trueport.kit.logging import get_logger
+from trueport.storage.documents import ContentStore, StorageUnavailable
+from trueport.storage.mongo import Database, Document, StoreUnavailable
+
+log = get_logger(__name__)
+
+_DUPLICATE: Final = 11000
+_OBJECTS_AT_ONCE: Final = 8
+_WRITES_AT_ONCE: Final = 100
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentObject:
+    """The ciphertexts of some records of one tenant, and where each record's lie (a ContentReference, by record id)."""
+
+    name: str
+    data: bytes
+    places: dict[str, Document]
+
+
+class MongoSink:
+    """Keeps shipped records in the database and their ciphertexts in `store`. A RecordSink."""
+
+    def __init__(self, database: Database, store: ContentStore, *, retention: timedelta = RETENTION) -> None:
+        self._records = database[+AuditRecord]
+        self._rows = database[+InteractionRow]
+        self._store = store
+        self._retention = retention
+
+    async def store(self, batch: Sequence[ShippedRecord]) -> None:
+        """Keep the records for good; known ids are no error. Raises StoreUnavailable and StorageUnavailable."""
+        objects = content_objects(batch)
+        await self._keep_content(objects)
+        places = {record_id: place for each in objects for record_id, place in each.places.items()}
+        documents = [audit_document(shipped, places.get(shipped.id)) for shipped in batch]
+        writes = row_writes(batch, self._retention)
+        try:
+            for start in range(0, len(documents), _WRITES_AT_ONCE):
+                await self._keep_records(documents[start : start + _WRITES_AT_ONCE])
+            for start in range(0, len(writes), _WRITES_AT_ONCE):
+                await self._project(writes[start : start + _WRITES_AT_ONCE])
+        except PyMongoError as error:
+            # Whatever the driver says, whether a write took place is not known, and repeating it does no harm.
+            log.warning("records_not_stored", error_type=type(error).__name__, records=len(batch))
+            raise StoreUnavailable from error
+
+    async def _keep_content(self, objects: Sequence[ContentObject]) -> None:
+        turn = asyncio.Semaphore(_OBJECTS_AT_ONCE)
+
+        async def put(each: ContentObject) -> None:
+            async with turn:
+                await self._store.put(each.name, each.data)
+
+        results = await asyncio.gather(*map(put, objects), return_exceptions=True)
+        for problem in filter(None, results):
+            if isinstance(problem, Conflict):
+                # The name holds a digest of the bytes, so other bytes under it are damage. A person has to look.
+                log.error("content_object_damaged", error_type="Conflict")
+                raise StorageUnavailable from problem
+            raise problem
+
+    async def _keep_records(self, documents: list[Document]) -> None:
+        try:
+            await self._records.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            _known_names(error)
+
+    async def _project(self, writes: list[RowWrite]) -> None:
+        lost = await self._upsert(writes)
+        # Two processes that insert one row at the same time: the second finds it when it looks again.
+        lost = await self._upsert([write for write in lost if not write.may_lose])
+        if lost:
+            log.error("interaction_name_taken", count=len(lost))
+
+    async def _upsert(self, writes: list[RowWrite]) -> list[RowWrite]:
+        """Do these; returns those whose row exists and does not match."""
+        if not writes:
+            return []
+        try:
+            await self._rows.bulk_write([write.update for write in writes], ordered=False)
+        except BulkWriteError as error:
+            return [writes[index] for index in _known_names(error)]
+        return []
+
+
+def content_objects(batch: Sequence[ShippedRecord]) -> list[ContentObject]:
+    """One object per tenant and writer with the ciphertexts of these records, in the order of the batch.
+
+    The same records give the same objects, so that a batch offered again writes nothing new. The name ends in a
+    digest: whatever the bounds of a batch, different bytes never meet under one name.
+    """
+    groups: dict[tuple[str, str], list[ShippedRecord]] = {}
+    for shipped in batch:
+        if shipped.blobs:
+            groups.setdefault((shipped.record["tenant"], shipped.record["writer"]), []).append(shipped)
+    return [_content_object(tenant, writer, records) for (tenant, writer), records in groups.items()]
+
+
+def _content_object(tenant: str, writer: str, records: Sequence[ShippedRecord]) -> ContentObject:
+    data = b"".join(blob for shipped in records for blob in shipped.blobs)
+    day = from_epoch_us(records[0].record["at"]).date().isoformat()
+    first, last = records[0].record["wseq"], records[-1].record["wseq"]
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    name = f"{tenant}/content/{day}/{first:010d}-{last:010d}-{_NOT_IN_NAMES.sub('-', writer)}-{digest}.bin"
+    places: dict[str, Document] = {}
+    offset = 0
+    for shipped in records:
+        length = sum(map(len, shipped.blobs))
+        places[shipped.id] = {"object": name, "offset": offset, "length": length}
+        offset += length
+    return ContentObject(name, data, places)
+
+
+def _known_names(error: BulkWriteError) -> list[int]:
+    """The positions of documents whose name existed already, when nothing else went wrong. Raises the error if not."""
+    details = error.details
+    failures = details.get("writeErrors", [])
+    if details.get("writeConcernErrors") or any(failure["code"] != _DUPLICATE for failure in failures):
+        raise error
+    return [failure["index"] for failure in failures]

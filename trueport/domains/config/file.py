@@ -1,0 +1,223 @@
+"""A tenant's configuration as a YAML file: read, checked as a whole, written."""
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import yaml
+from yaml.composer import ComposerError
+
+from trueport.gateway.egress import EgressPolicy, UrlRefused, parse_upstream_url
+from trueport.kit.errors import InvalidRequest
+from trueport.kit.secret import Secret
+
+_LONGEST_FILE: Final = 1 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+DIALECTS: Final = ("openai",)
+
+
+class SecretSource(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a secret is read from when the file is applied: exactly one of the two."""
+
+    env: str | None = None
+    file: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"env:{self.env}" if self.env else f"file:{self.file}"
+
+
+class CredentialSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An account at a provider."""
+
+    provider: str
+    base_url: str
+    secret: SecretSource | None = None
+    region: str | None = None
+
+
+class TargetSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One way to serve a route."""
+
+    credential: str
+    model: str | None = None
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+
+
+class MatchSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Which requests a route takes."""
+
+    model: str | None = None
+    dialect: str | None = None
+
+
+class RouteSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A route."""
+
+    match: MatchSpec
+    targets: Annotated[list[TargetSpec], msgspec.Meta(min_length=1, max_length=32)]
+
+
+class LimitsSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Bounds on all keys of the tenant together; 0 is off."""
+
+    requests_per_minute: Count = 0
+    tokens_per_minute: Count = 0
+    concurrency: Count = 0
+
+
+class TenantFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole file."""
+
+    version: int
+    tenant: str | None = None
+    credentials: dict[str, CredentialSpec] = {}
+    routes: Annotated[list[RouteSpec], msgspec.Meta(max_length=1_000)] = []
+    limits: LimitsSpec = msgspec.field(default_factory=LimitsSpec)
+    policies: list[dict[str, Any]] = []
+    budgets: list[dict[str, Any]] = []
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without anchors, aliases, tags and repeated names: a few lines of the first unfold into more than fits into
+    memory, and of two entries with one name the first would vanish unseen."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None or getattr(event, "tag", None) is not None:
+            raise ComposerError(None, None, "anchors, aliases and tags are not read", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise ComposerError(None, None, f"the name {key.value!r} is there twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
+class InvalidConfiguration(InvalidRequest):
+    """The file cannot be applied. Every problem found is in `errors`; nothing was changed."""
+
+    code = "invalid_configuration"
+    status = 422
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(
+            "The configuration cannot be applied: " + " ".join(f"({n}) {p}" for n, p in enumerate(problems, start=1)),
+            errors=[{"field": "", "message": problem} for problem in problems],
+        )
+        self.problems = problems
+
+
+def read_tenant_file(text: str) -> TenantFile:
+    """The file's content. Raises InvalidConfiguration when it is not YAML of the right form."""
+    if len(text) > _LONGEST_FILE:
+        raise InvalidConfiguration(["The file is larger than 1 MiB."])
+    try:
+        document = _plain(text)
+    except ComposerError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidConfiguration([f"The file cannot be read (line {line}): {error.problem}."]) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise InvalidConfiguration([f"The file is not YAML{where}."]) from error
+    except ValueError as error:
+        raise InvalidConfiguration(["The file holds a date or number that does not exist."]) from error
+    except RecursionError as error:
+        raise InvalidConfiguration(["The file is nested too deeply."]) from error
+    try:
+        return msgspec.convert(document, TenantFile)
+    except msgspec.ValidationError as error:
+        raise InvalidConfiguration([f"{error}."]) from error
+
+
+def _plain(text: str) -> object:
+    loader = _PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def check_tenant_file(file: TenantFile, providers: Collection[str], egress: EgressPolicy) -> None:
+    """Raise InvalidConfiguration with everything that keeps the file from being applied."""
+    problems = []
+    if file.version != 1:
+        problems.append(f"version {file.version} is not known; this server reads version 1.")
+    problems += [f"{name} are not available in this version: remove them, they would not be enforced."
+                 for name in ("policies", "budgets") if getattr(file, name)]  # fmt: skip
+    for name, credential in file.credentials.items():
+        problems += _credential_problems(name, credential, providers, egress)
+    for number, route in enumerate(file.routes, start=1):
+        problems += [
+            f"route {number} names the credential {target.credential!r}, which the file does not define."
+            for target in route.targets
+            if target.credential not in file.credentials
+        ]
+        if route.match.dialect is not None and route.match.dialect not in DIALECTS:
+            problems.append(f"route {number}: dialect {route.match.dialect!r} is not one of {', '.join(DIALECTS)}.")
+    if problems:
+        raise InvalidConfiguration(problems)
+
+
+def _credential_problems(
+    name: str, credential: CredentialSpec, providers: Collection[str], egress: EgressPolicy
+) -> list[str]:
+    problems = []
+    if _NAME.fullmatch(name) is None:
+        problems.append(f"credential {name!r}: a name has up to 64 letters, digits, dots, dashes or underscores.")
+    if credential.provider not in providers:
+        problems.append(
+            f"credential {name}: provider {credential.provider!r} is not available; known: {', '.join(providers)}."
+        )
+    try:
+        parse_upstream_url(credential.base_url, egress)
+    except UrlRefused as error:
+        problems.append(
+            f"credential {name}: {error.message} An address that is not public has to be listed in "
+            "TRUEPORT_EGRESS_ALLOW."
+        )
+    if credential.secret is not None and (credential.secret.env is None) == (credential.secret.file is None):
+        problems.append(f"credential {name}: secret takes either env or file.")
+    return problems
+
+
+def read_secrets(
+    file: TenantFile, environ: Mapping[str, str] = os.environ, read: Callable[[Path], str] = Path.read_text
+) -> dict[str, Secret]:
+    """The secret of each credential that names one, from where it says. Raises InvalidConfiguration."""
+    found, problems = {}, []
+    for name, credential in file.credentials.items():
+        source = credential.secret
+        if source is None:
+            continue
+        try:
+            text = environ[source.env] if source.env is not None else read(Path(source.file or ""))
+        except KeyError:
+            problems.append(f"credential {name}: the environment variable {source.env} is not set.")
+            continue
+        except (OSError, ValueError):
+            problems.append(f"credential {name}: the file {source.file} cannot be read.")
+            continue
+        text = text.strip()
+        if not text or not text.isascii() or not text.isprintable():
+            problems.append(f"credential {name}: its secret is empty or holds characters that no header carries.")
+        found[name] = Secret(text)
+    if problems:
+        raise InvalidConfiguration(problems)
+    return found
+
+
+def write_tenant_file(file: TenantFile) -> str:
+    """The file as YAML."""
+    return yaml.safe_dump(msgspec.to_builtins(file), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,82 @@
+"""What this domain stores. A configuration is never changed: each change is a new version, the highest one counts."""
+
+from datetime import datetime
+
+from odmantic import EmbeddedModel, Field, Index, Model
+
+
+class StoredTarget(EmbeddedModel):
+    """A target as configured; names its credential, not its id."""
+
+    credential: str
+    model: str | None = None
+    timeout_s: float | None = None
+    weight: int = 1
+
+
+class StoredRoute(EmbeddedModel):
+    """A route as configured."""
+
+    model: str | None = None
+    dialect: str | None = None
+    targets: list[StoredTarget]
+
+
+class StoredCredential(Model):
+    """An account at a provider. `secret` is sealed under the tenant's key, `secret_hint` its last four characters.
+
+    `secret_source` is where the secret was taken from, such as `env:OPENAI_API_KEY`, for export.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    name: str
+    provider: str
+    base_url: str
+    secret: bytes | None = None
+    secret_hint: str | None = None
+    secret_source: str | None = None
+    region: str | None = None
+    created_at: datetime
+    revision: int = 0
+
+    model_config = {
+        "collection": "credentials",
+        "indexes": lambda: [Index(StoredCredential.tenant_id, StoredCredential.name, unique=True)],
+    }
+
+
+class Configuration(Model):
+    """One version of a tenant's routes and limits."""
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    version: int
+    routes: list[StoredRoute] = []
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    concurrency: int = 0
+    changed_by: str
+    created_at: datetime
+    revision: int = 0
+
+    model_config = {
+        "collection": "configurations",
+        "indexes": lambda: [Index(Configuration.tenant_id, Configuration.version, unique=True)],
+    }
+
+
+class ContentKey(Model):
+    """A data key for content, one per month, wrapped under the tenant's key."""
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    month: str
+    wrapped: bytes
+    created_at: datetime
+    revision: int = 0
+
+    model_config = {
+        "collection": "content_keys",
+        "indexes": lambda: [Index(ContentKey.tenant_id, ContentKey.month, unique=True)],
+    }

@@ -1,0 +1,6 @@
+"""The HTTP face of the gateway: authentication of calls, wiring of its tools, recording."""
+
+from trueport.domains.proxy.wiring import open_gateway
+from trueport.web.domain import Domain
+
+domain = Domain(name="proxy", lifespan=(open_gateway,))

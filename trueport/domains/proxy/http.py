@@ -1,0 +1,258 @@
+"""The gateway's own small ASGI application: bytes in, a Call to the relay, bytes out.
+
+Gateway paths never reach the web framework; `owns` tells which they are. Granian's `send` neither raises nor yields
+once the client has gone, so a watcher waits for the disconnect and cancels the call's task.
+"""
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from trueport.gateway.call import Call, HeaderList, Reply
+from trueport.gateway.dialects.base import Dialect
+from trueport.gateway.dialects.openai import OpenAIDialect
+from trueport.gateway.intake import ClientGone, Receive, check_headers, check_host, read_body
+from trueport.gateway.ports import Tools
+from trueport.gateway.relay import CLIENT_GONE, refusal, relay
+from trueport.kit.errors import InvalidRequest, NotFound, TrueportError, Unavailable
+from trueport.kit.ids import InteractionId, new_id
+from trueport.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MOST_BODY_BYTES: Final = 20 << 20
+STALLED_CLIENT_S: Final = 30.0
+_METHODS: Final = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH"})
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# Segments of letters, digits and a few marks; no empty one, none of dots only.
+_OPERATION: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._:@,=-]+(?:/[A-Za-z0-9._:@,=-]+)*")
+
+_OPENAI: Final = OpenAIDialect()
+_ROOTS: Final[tuple[tuple[str, Dialect], ...]] = (
+    ("/v1/", _OPENAI),
+    ("/openai/v1/", _OPENAI),
+    ("/trueportai-services/openai/v1/", _OPENAI),
+)
+
+
+class UnknownOperation(NotFound):
+    """The path names nothing a provider offers."""
+
+    code = "unknown_path"
+
+    def __init__(self) -> None:
+        super().__init__("This path is not part of the API.")
+
+
+class Draining(Unavailable):
+    """The process is about to stop and takes no new calls."""
+
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.")
+
+
+def dialect_of(path: str) -> tuple[Dialect, str] | None:
+    """The dialect that owns `path` and the operation below its root; None when it is not a gateway path.
+
+    An SDK that adds `/v1` to a base URL which already ends in it arrives as `/v1/v1/…` and means the same.
+    """
+    for root, dialect in _ROOTS:
+        if path.startswith(root):
+            operation = path[len(root) :]
+            while operation.startswith("v1/"):
+                operation = operation[3:]
+            return dialect, operation
+    return None
+
+
+class _ClientWatch:
+    """Cancels the call's task once its client has left, or has not taken a byte for `STALLED_CLIENT_S`."""
+
+    __slots__ = ("_loop", "_sending_since_s", "_task", "_timer", "_watcher", "has_left")
+
+    def __init__(self, receive: Receive) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._watcher = self._loop.create_task(self._watch(receive))
+        self._sending_since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.has_left = False
+
+    def stop(self) -> None:
+        self._watcher.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def send_begins(self) -> None:
+        self._sending_since_s = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(STALLED_CLIENT_S / 6, self._look)
+
+    def send_ended(self) -> None:
+        self._sending_since_s = None
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._give_up()
+
+    def _look(self) -> None:
+        since = self._sending_since_s
+        if since is not None and self._loop.time() - since > STALLED_CLIENT_S:
+            self._give_up()
+            return
+        self._timer = self._loop.call_later(STALLED_CLIENT_S / 6, self._look)
+
+    def _give_up(self) -> None:
+        self.has_left = True
+        if self._task is not None:
+            self._task.cancel(CLIENT_GONE)
+
+
+class GatewayApp:
+    """An ASGI callable for the gateway's paths. `tools` is set when the process has opened its resources."""
+
+    def __init__(self, trusted_proxies: Sequence[str] = ()) -> None:
+        self.tools: Tools | None = None
+        self.is_draining = False
+        self.in_flight = 0
+        self._idle: asyncio.Event | None = None
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+
+    @staticmethod
+    def owns(path: str) -> bool:
+        """Whether requests for this path belong here."""
+        return dialect_of(path) is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tools = self.tools
+        headers: HeaderList = scope["headers"]
+        found = dialect_of(scope["path"])
+        dialect, operation = found if found else (_OPENAI, "")
+        call = partial(
+            Call,
+            interaction_id=InteractionId(new_id("int")),
+            request_id=_request_id(headers),
+            dialect=dialect,
+            method=scope["method"],
+            path=operation,
+            query=_forwarded_query(scope["query_string"]),
+            headers=headers,
+            peer=self._peer(scope, headers),
+            started_us=tools.clock.epoch_us() if tools else 0,
+            started_s=tools.clock.monotonic() if tools else 0.0,
+        )
+        self.in_flight += 1
+        try:
+            if tools is None or self.is_draining:
+                raise Draining
+            check_host(headers)
+            check_headers(headers)
+            if scope["method"] not in _METHODS or _OPERATION.fullmatch(operation) is None:
+                raise UnknownOperation
+            body = await read_body(receive, headers, limit_bytes=MOST_BODY_BYTES)
+            await self._carry(call(body=body), tools, receive, send)
+        except ClientGone:
+            # The server below says the same of a client that has left, which reads nothing, and of a body whose
+            # chunks are not framed as HTTP has it, which it would otherwise answer with a 500.
+            await _send_whole(refusal(call(body=b""), InvalidRequest("The request's body is not complete.")), send)
+        except TrueportError as error:
+            await _send_whole(refusal(call(body=b""), error), send)
+        finally:
+            self.in_flight -= 1
+            if self._idle is not None and not self.in_flight:
+                self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Wait until no call is under way. New ones are not kept out: set `is_draining` before."""
+        if self.in_flight:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+
+    async def _carry(self, call: Call, tools: Tools, receive: Receive, send: Send) -> None:
+        watch = _ClientWatch(receive)
+        tools.metrics.in_flight.inc()
+        has_begun = False
+        try:
+            reply = await relay(call, tools)
+            has_begun = True
+            if reply.stream is None:
+                watch.send_begins()
+                await _send_whole(reply, send)
+            else:
+                await _send_stream(reply, watch, send)
+        except asyncio.CancelledError:
+            if not watch.has_left:
+                raise
+        except Exception as error:  # noqa: BLE001 - the last edge: logged without its text, answered without detail
+            log.error("call_failed", interaction=call.interaction_id, error_type=type(error).__name__)
+            if not has_begun:
+                await _send_whole(refusal(call, TrueportError("Something went wrong on our side.")), send)
+        finally:
+            watch.stop()
+            tools.metrics.in_flight.dec()
+
+    def _peer(self, scope: Scope, headers: HeaderList) -> str:
+        """The client's address; a forwarded one only from a proxy that is trusted, its last hop first."""
+        client = scope.get("client")
+        peer = str(client[0]) if client else ""
+        if not self._trusted or not self._trusts(peer):
+            return peer
+        hops = [part.strip() for name, value in headers if name == b"x-forwarded-for"
+                for part in value.decode("latin-1").split(",")]  # fmt: skip
+        for hop in reversed(hops):
+            peer = hop
+            if not self._trusts(hop):
+                break
+        return peer
+
+    def _trusts(self, peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+
+async def _send_whole(reply: Reply, send: Send) -> None:
+    head = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    await send({"type": "http.response.start", "status": reply.status, "headers": head})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _send_stream(reply: Reply, watch: _ClientWatch, send: Send) -> None:
+    stream = reply.stream
+    assert stream is not None  # noqa: S101 - the caller looked
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        async for piece in stream:
+            watch.send_begins()
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            watch.send_ended()
+    finally:
+        await stream.aclose()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _request_id(headers: HeaderList) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value) is not None:
+            return value.decode()
+    return new_id("req")
+
+
+def _forwarded_query(query_string: bytes) -> str:
+    """The query without `key`: where a key may travel in a URL, it stays with us."""
+    if not query_string:
+        return ""
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    return urlencode([(name, value) for name, value in pairs if name != "key"])

@@ -1,0 +1,167 @@
+"""The gateway's Recorder on the local journal.
+
+The outcome repeats what the intent said, so that it describes the whole interaction alone: projections (the
+interaction log, the ledger) are made from outcomes, in any order, any number of times.
+"""
+
+from collections.abc import Awaitable
+from typing import Final
+
+from trueport.audit.sealing import seal_content
+from trueport.audit.spool import Appended, Spool, SpoolReservation, SpoolUnavailable
+from trueport.gateway.admission import estimated_input_tokens
+from trueport.gateway.call import Admitted, Call, Caller, Outcome, Request
+from trueport.gateway.snapshot import TenantSnapshot
+from trueport.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+# Room kept for an outcome before its call may start. Longer answers are the exception; the journal's last
+# five percent are there for them.
+_OUTCOME_BYTES: Final = 64 << 10
+
+
+def content_place(tenant_id: str, interaction_id: str, kind: str) -> str:
+    """What a content ciphertext is bound to, and needed to open it."""
+    return f"{tenant_id}|content|{interaction_id}|{kind}"
+
+
+class SpoolRecorder:
+    """Writes intents and outcomes of calls."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    @property
+    def waits_before_upstream(self) -> bool:
+        return self._spool.mode == "strict_power"
+
+    def intent(self, admitted: Admitted) -> "SpoolRecord":
+        call, snapshot = admitted.call, admitted.snapshot
+        reservation = self._spool.reserve(_OUTCOME_BYTES)
+        try:
+            fields = _intent_fields(call, admitted.caller, admitted.request, snapshot)
+            content, blobs = _sealed(snapshot, call, "intent", admitted.request.body)
+            appended = self._spool.append(
+                "intent", call.interaction_id, snapshot.tenant_id, {**fields, "content": content}, blobs
+            )
+        except SpoolUnavailable:
+            self._spool.release(reservation)
+            raise
+        return SpoolRecord(self._spool, call, snapshot, fields=fields, reservation=reservation, appended=appended)
+
+    def refused(self, call: Call, caller: Caller, snapshot: TenantSnapshot, outcome: Outcome) -> str:
+        fields = {**_caller_fields(call, caller, snapshot), **_outcome_fields(outcome), "decision": "refuse"}
+        try:
+            appended = self._spool.append("outcome", call.interaction_id, snapshot.tenant_id, fields)
+        except SpoolUnavailable as error:
+            # Nothing was sent anywhere; the client is refused either way.
+            log.error("refusal_not_recorded", interaction=call.interaction_id, code=error.code)
+            return ""
+        return appended.leaf.hex()
+
+
+class SpoolRecord:
+    """An intent in the journal whose outcome is owed."""
+
+    __slots__ = ("_appended", "_call", "_fields", "_reservation", "_snapshot", "_spool")
+
+    def __init__(
+        self,
+        spool: Spool,
+        call: Call,
+        snapshot: TenantSnapshot,
+        *,
+        fields: dict[str, object],
+        reservation: SpoolReservation,
+        appended: Appended,
+    ) -> None:
+        self._spool = spool
+        self._call = call
+        self._snapshot = snapshot
+        self._fields = fields
+        self._reservation = reservation
+        self._appended = appended
+
+    @property
+    def receipt(self) -> str:
+        return self._appended.leaf.hex()
+
+    def durable(self) -> Awaitable[None]:
+        return self._spool.durable(self._appended.position)
+
+    def close(self, outcome: Outcome) -> None:
+        call = self._call
+        fields = {**self._fields, **_outcome_fields(outcome)}
+        blobs: list[bytes] = []
+        if outcome.content:
+            fields["content"], blobs = _sealed(self._snapshot, call, "outcome", outcome.content)
+        try:
+            self._spool.append("outcome", call.interaction_id, self._snapshot.tenant_id, fields, blobs)
+        finally:
+            self._spool.release(self._reservation)
+
+
+def _sealed(snapshot: TenantSnapshot, call: Call, kind: str, plaintext: bytes) -> tuple[object, list[bytes]]:
+    if not plaintext:
+        return None, []
+    place = content_place(snapshot.tenant_id, call.interaction_id, kind)
+    description, ciphertext = seal_content(snapshot.content_key, plaintext, place)
+    return description, [ciphertext]
+
+
+def _caller_fields(call: Call, caller: Caller, snapshot: TenantSnapshot) -> dict[str, object]:
+    return {
+        "request_id": call.request_id,
+        "key_id": caller.key_id,
+        "env": caller.environment,
+        "dialect": call.dialect.name,
+        "method": call.method,
+        "operation": call.path,
+        "started_at": call.started_us,
+        "config_revision": snapshot.revision,
+        "policy_version": snapshot.policy_version,
+        "decision": "allow",
+    }
+
+
+def _intent_fields(call: Call, caller: Caller, request: Request, snapshot: TenantSnapshot) -> dict[str, object]:
+    return {
+        **_caller_fields(call, caller, snapshot),
+        "model": request.model,
+        "stream": request.streams,
+        "request_bytes": len(request.body),
+        "input_tokens_estimate": estimated_input_tokens(request.body),
+    }
+
+
+def _outcome_fields(outcome: Outcome) -> dict[str, object]:
+    target, usage = outcome.served_by, outcome.usage
+    return {
+        "end": outcome.end,
+        "status": outcome.status,
+        "error": outcome.error,
+        "provider": target.credential.provider if target else None,
+        "credential_id": target.credential.id if target else None,
+        "target": target.id if target else None,
+        "model_served": outcome.model_served or (target.model if target else None),
+        "attempts": [
+            {"target": attempt.target.id, "status": attempt.status, "error": attempt.error, "took_us": attempt.took_us}
+            for attempt in outcome.attempts
+        ],
+        "usage": None
+        if usage is None
+        else {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+        },
+        "usage_source": outcome.usage_source,
+        "usage_doubtful": outcome.usage_doubtful,
+        "cost_nano_usd": outcome.cost_nano_usd,
+        "price_version": outcome.price_version,
+        "first_byte_us": outcome.first_byte_us,
+        "reply_bytes": outcome.reply_bytes,
+        "upstream_request_id": outcome.upstream_request_id,
+    }

@@ -1,0 +1,156 @@
+"""Opens what the gateway needs, in the order it is needed, and closes it in reverse."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Final
+
+from trueport.audit.shipper import Shipper
+from trueport.audit.spool import Spool, SpoolUnavailable
+from trueport.domains.analytics.api import MongoSink
+from trueport.domains.proxy.callers import KeyRing
+from trueport.domains.proxy.http import GatewayApp
+from trueport.domains.proxy.recorder import SpoolRecorder
+from trueport.domains.proxy.source import StoredKeys
+from trueport.gateway.egress import Egress, EgressPolicy
+from trueport.gateway.limits.base import LimiterUnavailable, Limits
+from trueport.gateway.limits.keys import KeyNames, Pepper
+from trueport.gateway.limits.local import LocalLimits
+from trueport.gateway.limits.redis import RedisLimits
+from trueport.gateway.limits.resp import Address, RespClient
+from trueport.gateway.metrics import GatewayMetrics
+from trueport.gateway.ports import Tools
+from trueport.gateway.pricing import load_price_book
+from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.screening import NoPolicies
+from trueport.gateway.upstream import Upstream
+from trueport.kit.clock import Clock
+from trueport.kit.deadline import Deadline
+from trueport.kit.logging import get_logger
+from trueport.settings import Settings
+from trueport.storage.documents import open_store
+from trueport.web.domain import ReadinessCheck, Resources
+
+log = get_logger(__name__)
+
+STREAM_GRACE_S: Final = 30.0
+_DRAIN_S: Final = 10.0
+
+
+def egress_policy(settings: Settings) -> EgressPolicy:
+    """What provider addresses this installation may reach."""
+    return EgressPolicy(allow=settings.egress_allow, allow_plain_http_public=False)
+
+
+@asynccontextmanager
+async def open_gateway(resources: Resources) -> AsyncIterator[None]:
+    """Lifespan hook: gives the GatewayApp its tools, and takes them away when every call has ended."""
+    settings, clock = resources.settings, resources.clock
+    gateway = resources.part(GatewayApp)
+    root = settings.spool.directory
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    limits = await open_limits(settings, clock)
+    egress = Egress(egress_policy(settings))
+    spool = Spool(
+        root,
+        clock=clock,
+        segment_bytes=settings.spool.segment_bytes,
+        capacity_bytes=settings.spool.capacity_bytes,
+        mode=settings.spool.mode,
+    )
+    sink = MongoSink(resources.database, open_store(settings.storage_url, settings.data_dir))
+    shipper = Shipper(spool, root, sink)
+    callers = KeyRing(StoredKeys(resources), clock)
+    resources.parts[Spool] = spool
+    resources.parts[KeyRing] = callers
+    gateway.tools = Tools(
+        callers=callers,
+        limits=limits,
+        recorder=SpoolRecorder(spool),
+        screener=NoPolicies(),
+        upstream=Upstream(egress),
+        providers=dict(PROVIDERS),
+        prices=load_price_book(settings.prices_file),
+        metrics=resources.part(GatewayMetrics),
+        clock=clock,
+        draw=random.Random(),  # noqa: S311 - spreads load and retries, hides nothing
+    )
+    metrics = resources.part(GatewayMetrics)
+    resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, spool), is_critical=True)
+    resources.readiness["limits"] = ReadinessCheck(partial(_limits_answer, limits), is_critical=False)
+    background = [
+        _kept_running(shipper.run(), "shipper"),
+        _kept_running(callers.watch(), "key_watch"),
+        _kept_running(_measure(spool, shipper, metrics), "measure"),
+    ]
+    try:
+        yield
+    finally:
+        gateway.is_draining = True
+        await _calls_ended(gateway)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        is_shipped = await shipper.drain(Deadline.after(_DRAIN_S))
+        if not is_shipped:
+            log.warning("journal_not_drained", reason="left for the next start")
+        gateway.tools = None
+        await egress.close()
+        await limits.close()
+        spool.close(is_shipped=is_shipped)
+
+
+async def open_limits(settings: Settings, clock: Clock) -> Limits:
+    """The limiter the settings name. Redis being away is no error: the limiter then counts its share."""
+    if not settings.uses_redis:
+        return LocalLimits(clock, window=settings.rate_window)
+    client = RespClient(Address.parse(settings.redis_url.reveal()))
+    limits = RedisLimits(
+        client,
+        KeyNames(Pepper(settings.keys.purpose_key("limiter-pepper"))),
+        clock,
+        window=settings.rate_window,
+        on_loss=settings.limiter_loss,
+        workers=settings.server.workers,
+    )
+    await limits.open()
+    return limits
+
+
+async def _journal_writes(spool: Spool) -> None:
+    if not spool.is_healthy:
+        raise SpoolUnavailable
+
+
+async def _limits_answer(limits: Limits) -> None:
+    if not await limits.ping():
+        raise LimiterUnavailable
+
+
+async def _measure(spool: Spool, shipper: Shipper, metrics: GatewayMetrics) -> None:
+    while True:
+        metrics.journal_bytes.set(spool.used_bytes)
+        metrics.journal_sync_seconds.set(spool.last_sync_ms / 1_000)
+        metrics.journal_is_behind.set(shipper.is_behind)
+        await asyncio.sleep(1)
+
+
+def _kept_running(work: Awaitable[None], name: str) -> asyncio.Task[None]:
+    async def run() -> None:
+        with suppress(asyncio.CancelledError):
+            try:
+                await work
+            except Exception as error:
+                # Without these the process would take calls it cannot account for: better to end and be restarted.
+                log.error("background_work_failed", job=name, error_type=type(error).__name__)
+                raise
+
+    return asyncio.create_task(run(), name=name)
+
+
+async def _calls_ended(gateway: GatewayApp) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STREAM_GRACE_S):
+            await gateway.until_idle()
