@@ -57,10 +57,6 @@ def test_no_module_hides_behind_a_name_that_says_nothing() -> None:
     assert [path for path in PACKAGE.rglob("*.py") if path.stem in vague] == []
 
 
-def test_nothing_outside_the_package_is_read_at_run_time() -> None:
-    assert [path for path in PACKAGE.rglob("*.py") if "../shared" in path.read_text()] == []
-
-
 def tenant_models() -> list[type[Model]]:
     models = [model for domain in installed_domains(DOMAINS) for model in domain.documents]
     return [model for model in models if "tenant_id" in model.__annotations__]

@@ -222,7 +222,7 @@ def test_lock_files_name_versions_and_hashes_only(name: str) -> None:
 
 @pytest.mark.parametrize("folder", ["trueport", "tests", "ui/docs"])
 def test_nothing_points_out_of_the_repository(folder: str) -> None:
-    outside = re.compile(r"/work/|\.\./" r"shared|/home/[a-z]+/|/tmp/w/")  # fmt: skip
+    outside = re.compile(r"[\"'(](?:\.\./){3}|/home/[a-z]+/|/root/")
     files = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".toml", ".html", ".yaml")]
 
     assert files
