@@ -7,39 +7,76 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
 import uvloop
 
-from tests.bench.driver import Measured, request_bytes, run
+from tests.bench.driver import Measured, held_streams, request_bytes, run
+from tests.bench.readings import all_shipped, cpu_s, database_processes, gateway_processes, memory_mib, pin
 from tests.support.installation import Installation, installation
 
 EVENTS = 50
+SLOW_CONNECTIONS = 2
+SLOW_PAUSE_S = 0.02
+CONDITIONS = (
+    "On: API key, a rate limit in process, journal in strict mode (intent durable before the answer), sealed content\n"
+    "of request and answer, shipping to the embedded database, interaction log, prices, metrics; one worker.\n"
+    "Off: TLS to the provider, Redis, policies."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is sent. `calls` back to back in each half of a round, `slow_calls` of them at a low rate."""
+
+    rounds: int
+    calls: int
+    slow_calls: int
+    streams: int
+    held: int
+    connections: int
 
 
 @dataclass(frozen=True)
 class Round:
-    """One paired round. CPU in microseconds, latencies in milliseconds."""
+    """One paired round. CPU in microseconds, of everything a call causes until its records are shipped."""
 
     gateway_cpu_us_per_call: float
     database_cpu_us_per_call: float
+    gateway_calls_per_s: float
+    direct_calls_per_s: float
     added_p50_ms: float
     added_p99_ms: float
     direct_p50_ms: float
     gateway_cpu_us_per_event: float
+    loaded_mib: float
     failed: int
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a whole run found. `held_stream_kib` is the gateway's memory for one more open stream."""
+
+    rounds: list[Round]
+    idle_mib: float
+    held_stream_kib: float
+    is_pinned: bool
+
+    def medians(self) -> dict[str, float]:
+        return {name: statistics.median(getattr(one, name) for one in self.rounds) for name in asdict(self.rounds[0])}
+
+
+@dataclass(frozen=True)
 class Requests:
-    """The bytes to send: through the gateway, to the provider directly, and streamed through the gateway."""
+    """The bytes to send: through the gateway, to the provider directly, streamed, and streamed without an end."""
 
     via: bytes
     direct: bytes
     via_stream: bytes
+    via_endless: bytes
 
 
 def main() -> None:
@@ -51,125 +88,149 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     calls = options.calls or (600 if options.quick else 3_000)
+    plan = Plan(
+        rounds=options.rounds,
+        calls=calls,
+        slow_calls=max(calls // 10, 30),
+        streams=max(calls // 20, options.connections),
+        # More than there were calls at once before, whose memory is free to be taken again.
+        held=8 * options.connections,
+        connections=options.connections,
+    )
+    with serving() as place, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(measure(place, plan))
+    (print_json if options.as_json else print_table)(found, plan)
+    if any(one.failed for one in found.rounds):
+        sys.exit("some calls failed")
+
+
+@contextmanager
+def serving() -> Iterator[Installation]:
+    """An installation as it comes, with journal segments larger than those of the tests."""
     with (
         tempfile.TemporaryDirectory() as folder,
         installation(Path(folder) / "data", TRUEPORT_SPOOL_SEGMENT_MIB="64") as place,
     ):
-        place.set_up()
+        # A limit that is never reached, so that it is counted against like any other.
+        place.set_up(requests_per_minute=1_000_000)
         place.serve()
-        pin(place)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            rounds, idle_mib, loaded_mib = runner.run(measure(place, options.rounds, calls, options.connections))
-    report(rounds, idle_mib, loaded_mib, calls, options.connections, as_json=options.as_json)
-    if any(one.failed for one in rounds):
-        sys.exit("some calls failed")
+        yield place
 
 
-def gateway_processes(place: Installation) -> list[psutil.Process]:
-    assert place.server is not None
-    parent = psutil.Process(place.server.pid)
-    return [parent, *(child for child in parent.children(recursive=True) if not _is_database(child))]
+async def measure(place: Installation, plan: Plan) -> Found:
+    is_pinned = pin(place)
+    requests = make_requests(place)
+    idle_mib = memory_mib(gateway_processes(place))
+    await run(place.port, requests.via, calls=plan.calls // 3, connections=plan.connections)
+    await run(place.simulator.port, requests.direct, calls=plan.calls // 3, connections=plan.connections)
+    await run(place.port, requests.via_stream, calls=plan.connections, connections=plan.connections)
+    await all_shipped(place)
+    rounds = [await measure_round(place, requests, plan) for _ in range(plan.rounds)]
+    return Found(rounds, idle_mib, await held_stream_kib(place, requests, plan.held), is_pinned)
 
 
-def database_processes(place: Installation) -> list[psutil.Process]:
-    assert place.server is not None
-    return [child for child in psutil.Process(place.server.pid).children(recursive=True) if _is_database(child)]
+def make_requests(place: Installation) -> Requests:
+    """Half a kilobyte to ask, about one to answer."""
+    plain = chat("x" * 380 + " [[tokens: 120]]")
+    streamed = chat(f"[[tokens: {EVENTS}]] [[pace: 1ms]]", stream=True)
+    endless = chat("[[tokens: 1000]] [[pace: 200ms]]", stream=True)
+    return Requests(
+        via=request_bytes(place.port, place.key, plain),
+        direct=request_bytes(place.simulator.port, "sk-direct", plain),
+        via_stream=request_bytes(place.port, place.key, streamed),
+        via_endless=request_bytes(place.port, place.key, endless),
+    )
 
 
-def _is_database(process: psutil.Process) -> bool:
-    return any("secantusd" in part for part in process.cmdline())
+def chat(prompt: str, **members: object) -> bytes:
+    messages = [{"role": "user", "content": prompt}]
+    return json.dumps({"model": "sim-model", "messages": messages, **members}).encode()
 
 
-def pin(place: Installation) -> None:
-    """Gateway on one core, everything else on the other, where there are two."""
-    if (os.cpu_count() or 1) < 2:
-        return
-    for process in gateway_processes(place):
-        process.cpu_affinity([0])
-    for process in (*database_processes(place), psutil.Process(place.simulator.process.pid), psutil.Process()):
-        process.cpu_affinity([1])
-
-
-def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    total = 0.0
-    for process in processes:
-        times = process.cpu_times()
-        total += times.user + times.system
-    return total
-
-
-def memory_mib(processes: Iterable[psutil.Process]) -> float:
-    return sum(process.memory_info().rss for process in processes) / (1 << 20)
-
-
-async def measure(place: Installation, rounds: int, calls: int, connections: int) -> tuple[list[Round], float, float]:
-    gateway = gateway_processes(place)
-    idle_mib = memory_mib(gateway)
-    prompt = "x" * 380 + " [[tokens: 60]]"
-    plain = json.dumps({"model": "sim-model", "messages": [{"role": "user", "content": prompt}]}).encode()
-    streamed = json.dumps(
-        {"model": "sim-model", "stream": True,
-         "messages": [{"role": "user", "content": f"[[tokens: {EVENTS}]] [[pace: 1ms]]"}]}
-    ).encode()  # fmt: skip
-    via = request_bytes(place.port, place.key, plain)
-    direct = request_bytes(place.simulator.port, "sk-direct", plain)
-    via_stream = request_bytes(place.port, place.key, streamed)
-    await run(place.port, via, calls=calls // 3, connections=connections)
-    await run(place.simulator.port, direct, calls=calls // 3, connections=connections)
-    requests = Requests(via, direct, via_stream)
-    found = [await _round(place, requests, calls, connections) for _ in range(rounds)]
-    return found, idle_mib, memory_mib(gateway)
-
-
-async def _round(place: Installation, requests: Requests, calls: int, connections: int) -> Round:
+async def measure_round(place: Installation, requests: Requests, plan: Plan) -> Round:
     gateway, database = gateway_processes(place), database_processes(place)
-    via, direct, via_stream = requests.via, requests.direct, requests.via_stream
+    provider = place.simulator.port
     before_s, database_before_s = cpu_s(gateway), cpu_s(database)
-    load = await run(place.port, via, calls=calls, connections=connections)
+    loaded = await run(place.port, requests.via, calls=plan.calls, connections=plan.connections)
+    loaded_mib = memory_mib(gateway)
     # Shipping runs behind the calls and belongs to their price.
-    await asyncio.sleep(1.5)
-    cpu_us = (cpu_s(gateway) - before_s) * 1e6 / calls
-    database_us = (cpu_s(database) - database_before_s) * 1e6 / calls
-    slow_calls = max(calls // 20, 30)
-    slow: Measured = await run(place.port, via, calls=slow_calls, connections=2, pause_s=0.02)
-    plain: Measured = await run(place.simulator.port, direct, calls=slow_calls, connections=2, pause_s=0.02)
-    streams = max(calls // 20, connections)
+    await all_shipped(place)
+    cpu_us = (cpu_s(gateway) - before_s) * 1e6 / plan.calls
+    database_us = (cpu_s(database) - database_before_s) * 1e6 / plan.calls
+    direct = await run(provider, requests.direct, calls=plan.calls, connections=plan.connections)
+    slow = await run_slowly(place.port, requests.via, plan)
+    slow_direct = await run_slowly(provider, requests.direct, plan)
+    await all_shipped(place)
     before_s = cpu_s(gateway)
-    flowing = await run(place.port, via_stream, calls=streams, connections=connections)
-    event_us = (cpu_s(gateway) - before_s) * 1e6 / (streams * EVENTS)
+    flowing = await run(place.port, requests.via_stream, calls=plan.streams, connections=plan.connections)
+    await all_shipped(place)
+    event_us = (cpu_s(gateway) - before_s) * 1e6 / (plan.streams * EVENTS)
     return Round(
         gateway_cpu_us_per_call=cpu_us,
         database_cpu_us_per_call=database_us,
-        added_p50_ms=slow.quantile_ms(0.5) - plain.quantile_ms(0.5),
-        added_p99_ms=slow.quantile_ms(0.99) - plain.quantile_ms(0.99),
-        direct_p50_ms=plain.quantile_ms(0.5),
+        gateway_calls_per_s=loaded.calls_per_s,
+        direct_calls_per_s=direct.calls_per_s,
+        added_p50_ms=slow.quantile_ms(0.5) - slow_direct.quantile_ms(0.5),
+        added_p99_ms=slow.quantile_ms(0.99) - slow_direct.quantile_ms(0.99),
+        direct_p50_ms=slow_direct.quantile_ms(0.5),
         gateway_cpu_us_per_event=event_us,
-        failed=load.failed + slow.failed + plain.failed + flowing.failed,
+        loaded_mib=loaded_mib,
+        failed=sum(part.failed for part in (loaded, direct, slow, slow_direct, flowing)),
     )
 
 
-def report(
-    rounds: list[Round], idle_mib: float, loaded_mib: float, calls: int, connections: int, *, as_json: bool
-) -> None:
-    medians = {name: statistics.median(getattr(one, name) for one in rounds) for name in asdict(rounds[0])}
-    if as_json:
-        print(json.dumps({"rounds": [asdict(one) for one in rounds], "medians": medians,
-                          "idle_mib": idle_mib, "loaded_mib": loaded_mib}))  # fmt: skip
-        return
+async def run_slowly(port: int, request: bytes, plan: Plan) -> Measured:
+    return await run(port, request, calls=plan.slow_calls, connections=SLOW_CONNECTIONS, pause_s=SLOW_PAUSE_S)
+
+
+async def held_stream_kib(place: Installation, requests: Requests, count: int) -> float:
+    gateway = gateway_processes(place)
+    before_mib = memory_mib(gateway)
+    async with held_streams(place.port, requests.via_endless, count):
+        return (memory_mib(gateway) - before_mib) * 1_024 / count
+
+
+def print_json(found: Found, plan: Plan) -> None:
+    machine = {"python": sys.version.split()[0], "cores": os.cpu_count(), "conditions": CONDITIONS}
+    print(json.dumps({**machine, "plan": asdict(plan), **asdict(found), "medians": found.medians()}))
+
+
+def print_table(found: Found, plan: Plan) -> None:
+    medians = found.medians()
+    pinned = "the gateway on a core of its own" if found.is_pinned else "nothing pinned"
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {pinned}.\n{CONDITIONS}\n")
     print(
-        f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {calls} calls a round, {connections} connections.\n"
-        "On: key, limits in process, intent and outcome in the journal (strict), sealed content, shipping to the\n"
-        "embedded database, metrics. The gateway has a core of its own where there are two.\n"
+        f"A round: {plan.calls} calls and {plan.streams} streams of {EVENTS} events on {plan.connections} connections, "
+        f"and\n{plan.slow_calls} calls at a low rate for the latencies.\n"
     )
-    header = ("round", "gateway CPU", "database CPU", "added p50", "added p99", "direct p50", "CPU/event", "failed")
-    print("{:>7} {:>12} {:>13} {:>10} {:>10} {:>11} {:>10} {:>7}".format(*header))
-    for name, one in [*((str(n), asdict(r)) for n, r in enumerate(rounds, start=1)), ("median", medians)]:
+    header = (
+        "CPU/call",
+        "database",
+        "added p50",
+        "added p99",
+        "direct p50",
+        "calls/s",
+        "direct/s",
+        "CPU/event",
+        "failed",
+    )
+    print("  round" + "".join(f"{title:>12}" for title in header))
+    for name, one in [*((str(n), asdict(r)) for n, r in enumerate(found.rounds, start=1)), ("median", medians)]:
         print(
-            f"{name:>7} {one['gateway_cpu_us_per_call']:>9.0f} us {one['database_cpu_us_per_call']:>10.0f} us "
-            f"{one['added_p50_ms']:>7.2f} ms {one['added_p99_ms']:>7.2f} ms {one['direct_p50_ms']:>8.2f} ms "
-            f"{one['gateway_cpu_us_per_event']:>7.1f} us {one['failed']:>7.0f}"
+            f"{name:>7}{one['gateway_cpu_us_per_call']:>9.0f} us{one['database_cpu_us_per_call']:>9.0f} us"
+            f"{one['added_p50_ms']:>9.2f} ms{one['added_p99_ms']:>9.2f} ms{one['direct_p50_ms']:>9.2f} ms"
+            f"{one['gateway_calls_per_s']:>12.0f}{one['direct_calls_per_s']:>12.0f}"
+            f"{one['gateway_cpu_us_per_event']:>9.1f} us{one['failed']:>12.0f}"
         )
-    print(f"\nMemory of the gateway: {idle_mib:.0f} MiB idle, {loaded_mib:.0f} MiB after the load.")
+    slower = (medians["added_p50_ms"] + medians["direct_p50_ms"]) / medians["direct_p50_ms"]
+    share = medians["gateway_calls_per_s"] / medians["direct_calls_per_s"]
+    print(
+        f"\nAgainst the direct path: {slower:.1f} times its p50, {share:.2f} of its calls a second.\n"
+        f"Memory of the gateway: {found.idle_mib:.0f} MiB idle, {medians['loaded_mib']:.0f} MiB under load, "
+        f"{found.held_stream_kib:.0f} KiB for each of {plan.held} held streams.\n"
+        "CPU/call is all the gateway's processes do for a call until its records are shipped; CPU/event that of a\n"
+        "whole stream, over its events."
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ def test_the_benchmark_measures_a_small_load_without_failed_calls() -> None:
     )
 
     assert done.returncode == 0, done.stderr[-2000:]
-    medians = json.loads(done.stdout)["medians"]
+    found = json.loads(done.stdout)
+    medians = found["medians"]
     assert medians["failed"] == 0
-    assert medians["gateway_cpu_us_per_call"] > 0
-    assert medians["gateway_cpu_us_per_event"] > 0
+    for name in ("gateway_cpu_us_per_call", "database_cpu_us_per_call", "gateway_calls_per_s", "direct_calls_per_s",
+                 "direct_p50_ms", "gateway_cpu_us_per_event", "loaded_mib"):  # fmt: skip
+        assert medians[name] > 0, name
+    assert found["idle_mib"] > 0
+    assert {"python", "cores", "conditions", "plan", "held_stream_kib", "rounds"} <= found.keys()
