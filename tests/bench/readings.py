@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from tests.support.installation import Installation
+from trueport.audit.adoption import CURSOR_NAME
 from trueport.audit.segment import FRAME_HEAD, HEADER_BYTES, numbers_in, path_of
-from trueport.audit.shipper import CURSOR_NAME
 
 _PATIENCE_S = 120.0
 

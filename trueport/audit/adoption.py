@@ -27,7 +27,8 @@ from trueport.kit.logging import get_logger
 log = get_logger(__name__)
 
 _MARK: Final = "adopted-by"
-_CURSOR: Final = "cursor.json"
+CURSOR_NAME: Final = "cursor.json"
+"""Where a writer keeps the place up to which its records are shipped."""
 
 Ship = Callable[[Sequence[Frame]], Awaitable[None]]
 
@@ -108,7 +109,7 @@ def _read(directory: Path) -> tuple[list[Frame], list[Frame]]:
 
 def _cursor(directory: Path) -> tuple[int, int]:
     try:
-        saved = json.loads((directory / _CURSOR).read_text())
+        saved = json.loads((directory / CURSOR_NAME).read_text())
         return int(saved["segment"]), int(saved["offset"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0, 0

@@ -10,10 +10,11 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from trueport.audit.adoption import adopt_dead_writers
+from trueport.audit.adoption import CURSOR_NAME, adopt_dead_writers
 from trueport.audit.canonical import leaf_hash, parse
 from trueport.audit.records import number_of, record_id
 from trueport.audit.segment import HEADER_BYTES, Frame, frames
@@ -25,7 +26,6 @@ from trueport.kit.logging import get_logger
 log = get_logger(__name__)
 
 MOST_RECORDS: Final = 500
-CURSOR_NAME: Final = "cursor.json"
 _IDLE_S: Final = 0.05
 _ADOPT_EVERY_S: Final = 5.0
 _LONGEST_BACKOFF_S: Final = 5.0
@@ -70,7 +70,6 @@ class Shipper:
         self._sink = sink
         self._segment = 1
         self._offset = HEADER_BYTES
-        self.lag_records = 0
         self.is_behind = False
 
     async def run(self) -> None:
@@ -116,9 +115,9 @@ class Shipper:
             if number > segment:
                 segment, offset = number, HEADER_BYTES
             while offset < end and len(batch) < MOST_RECORDS:
-                found = list(_limited(self._spool.read(number, offset), MOST_RECORDS - len(batch)))
+                found = _first(self._spool.read(number, offset), MOST_RECORDS - len(batch))
                 if not found:
-                    found = list(_limited(self._spool.read_all(number, offset), 1))
+                    found = _first(self._spool.read_all(number, offset), 1)
                 if not found:
                     break
                 batch += map(shipped, found)
@@ -168,10 +167,5 @@ class Shipper:
             await self._store([shipped(frame) for frame in found[start : start + MOST_RECORDS]])
 
 
-def _limited(data: bytes, most: int) -> list[Frame]:
-    found = []
-    for frame in frames(data, 0):
-        found.append(frame)
-        if len(found) == most:
-            break
-    return found
+def _first(data: bytes, most: int) -> list[Frame]:
+    return list(islice(frames(data, 0), most))

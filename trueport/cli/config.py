@@ -8,6 +8,7 @@ from trueport.cli.session import (
     EXIT_AWAY,
     Failed,
     config_option,
+    configuration_of,
     json_option,
     settings_of,
     show,
@@ -15,9 +16,7 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
-from trueport.domains.auth.api import operator_scope, tenant_key
 from trueport.domains.config.api import (
-    ConfigService,
     check_tenant_file,
     read_secrets,
     read_tenant_file,
@@ -73,11 +72,7 @@ def apply_file(file: Path, slug: str, *, dry_run: bool, as_json: bool, config_fi
         return
 
     async def work(resources: Resources) -> dict[str, object]:
-        tenant = await tenant_named(resources, slug)
-        scope = operator_scope(tenant)
-        service = ConfigService(
-            resources.database, scope, await tenant_key(resources, scope.tenant_id), resources.clock
-        )
+        service = await configuration_of(resources, await tenant_named(resources, slug))
         applied = await service.apply(wanted, secrets, changed_by="operator", providers=PROVIDERS, egress=egress)
         return {
             "tenant": slug,
@@ -96,11 +91,7 @@ def export(slug: str, *, config_file: Path | None) -> None:
     """Print a tenant's configuration as a file that `apply` takes; secrets by the name of their source."""
 
     async def work(resources: Resources) -> str:
-        tenant = await tenant_named(resources, slug)
-        scope = operator_scope(tenant)
-        service = ConfigService(
-            resources.database, scope, await tenant_key(resources, scope.tenant_id), resources.clock
-        )
+        service = await configuration_of(resources, await tenant_named(resources, slug))
         return write_tenant_file(await service.export(slug))
 
     click.echo(with_resources(settings_of(config_file), work), nl=False)

@@ -18,9 +18,17 @@ from typing import Any, Final
 import click
 
 from trueport.cli.init import set_up
-from trueport.cli.session import EXIT_AWAY, Failed, config_option, settings_of, tells_errors, with_resources
-from trueport.domains.auth.api import find_tenant, operator_scope, tenant_key
-from trueport.domains.config.api import ConfigService, read_tenant_file
+from trueport.cli.session import (
+    EXIT_AWAY,
+    Failed,
+    config_option,
+    configuration_of,
+    settings_of,
+    tells_errors,
+    with_resources,
+)
+from trueport.domains.auth.api import find_tenant
+from trueport.domains.config.api import read_tenant_file
 from trueport.domains.proxy.wiring import egress_policy
 from trueport.gateway.providers.openai import PROVIDERS
 from trueport.kit.secret import Secret
@@ -54,7 +62,7 @@ def demo(*, port: int | None, once: bool, as_json: bool, config_file: Path | Non
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     gateway_port = _free_port(port if port is not None else settings.server.port)
     # Ctrl-C and a polite kill end the same way: through the exits below, in reverse.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         try:
             say("Starting the embedded database …")
@@ -131,7 +139,6 @@ async def _prepare(resources: Resources, provider_url: str) -> dict[str, str]:
         tenant = await find_tenant(resources, TENANT)
     if tenant is None:
         raise Failed("The demonstration's tenant could not be created.")
-    scope = operator_scope(tenant)
     wanted = read_tenant_file(
         json.dumps(
             {
@@ -146,7 +153,7 @@ async def _prepare(resources: Resources, provider_url: str) -> dict[str, str]:
             }
         )
     )
-    service = ConfigService(resources.database, scope, await tenant_key(resources, scope.tenant_id), resources.clock)
+    service = await configuration_of(resources, tenant)
     await service.apply(
         wanted,
         {"simulator": Secret("sk-simulated-provider")},

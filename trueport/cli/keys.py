@@ -82,7 +82,7 @@ def list_keys(slug: str, *, as_json: bool, config_file: Path | None) -> None:
     """List the keys of a tenant; never their text."""
 
     async def work(resources: Resources) -> list[dict[str, object]]:
-        service = ApiKeyService(resources, operator_scope(await tenant_named(resources, slug)))
+        service = await _keys_of(resources, slug)
         found: list[dict[str, object]] = []
         after: str | None = None
         while True:
@@ -136,7 +136,7 @@ def rotate(key_id: str, slug: str, *, overlap_s: int, as_json: bool, config_file
     """Give a key a new text and print it, this once."""
 
     async def work(resources: Resources) -> dict[str, object]:
-        service = ApiKeyService(resources, operator_scope(await tenant_named(resources, slug)))
+        service = await _keys_of(resources, slug)
         made = await service.rotate(key_id, overlap_s)
         return {"id": made.stored.id, "prefix": made.stored.prefix, "key": made.text, "old_key_works_for_s": overlap_s}
 
@@ -152,15 +152,19 @@ def delete(key_id: str, slug: str, *, as_json: bool, config_file: Path | None) -
     """Delete a key for good."""
 
     async def work(resources: Resources) -> dict[str, object]:
-        await ApiKeyService(resources, operator_scope(await tenant_named(resources, slug))).delete(key_id)
+        await (await _keys_of(resources, slug)).delete(key_id)
         return {"id": key_id, "deleted": True}
 
     show(with_resources(settings_of(config_file), work), as_json=as_json)
 
 
+async def _keys_of(resources: Resources, slug: str) -> ApiKeyService:
+    return ApiKeyService(resources, operator_scope(await tenant_named(resources, slug)))
+
+
 def _change_status(key_id: str, slug: str, status: str, *, as_json: bool, config_file: Path | None) -> None:
     async def work(resources: Resources) -> dict[str, object]:
-        service = ApiKeyService(resources, operator_scope(await tenant_named(resources, slug)))
+        service = await _keys_of(resources, slug)
         key = await service.set_status(key_id, "disabled" if status == "disabled" else "active")
         return {"id": key.id, "status": key.status}
 

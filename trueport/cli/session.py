@@ -11,7 +11,8 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from trueport.domains.auth.api import Tenant, find_tenant
+from trueport.domains.auth.api import Tenant, find_tenant, operator_scope, tenant_key
+from trueport.domains.config.api import ConfigService
 from trueport.kit.errors import NotFound, TrueportError, Unavailable
 from trueport.kit.logging import configure_logging
 from trueport.lifespan import open_resources
@@ -100,6 +101,12 @@ async def tenant_named(resources: Resources, slug: str) -> Tenant:
     if tenant is None:
         raise NotFound(f"There is no tenant {slug!r}: create one with `trueport init --tenant {slug} …`.")
     return tenant
+
+
+async def configuration_of(resources: Resources, tenant: Tenant) -> ConfigService:
+    """The configuration of a tenant, its secrets sealed with the tenant's own key."""
+    scope = operator_scope(tenant)
+    return ConfigService(resources.database, scope, await tenant_key(resources, scope.tenant_id), resources.clock)
 
 
 def show(values: Mapping[str, object], *, as_json: bool) -> None:

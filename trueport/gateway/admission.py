@@ -36,7 +36,7 @@ async def admit(
         raise ModelNotAllowed
     ask = _ask(call, caller, request, snapshot)
     granted = await tools.limits.reserve(ask)
-    admitted = Admitted(call, caller, request, snapshot, targets, ask.tokens, headers(granted.standing))
+    admitted = Admitted(call, caller, request, snapshot, targets, headers(granted.standing))
     return admitted, granted.reservation
 
 

@@ -100,7 +100,7 @@ async def _try(screened: Screened, target: Target, tools: Tools, settlement: Set
         decision=screened.decision,
         target=target,
         answer=answer,
-        content_type=dict(answer.headers).get("content-type", ""),
+        content_type=answer.headers.get("content-type", ""),
         timeouts=timeouts,
         first_byte_us=took_us,
     )

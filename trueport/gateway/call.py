@@ -138,14 +138,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A call that may go on: who calls, what for, under which configuration. `tokens_reserved` is an upper estimate."""
+    """A call that may go on: who calls, what for, under which configuration."""
 
     call: Call
     caller: Caller
     request: Request
     snapshot: "TenantSnapshot"
     targets: tuple["Target", ...]
-    tokens_reserved: int
     rate_headers: HeaderList
 
 

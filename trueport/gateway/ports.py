@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from random import Random
 from typing import Protocol
 
 from trueport.gateway.call import Admitted, Call, Caller, Decision, Outcome, Recorded
@@ -73,4 +72,3 @@ class Tools:
     prices: PriceBook
     metrics: GatewayMetrics
     clock: Clock
-    draw: Random

@@ -11,7 +11,7 @@ from typing import Final
 
 from trueport.gateway.admission import admit, estimated_input_tokens
 from trueport.gateway.attempts import Answered, send
-from trueport.gateway.call import Admitted, Call, HeaderList, Outcome, Recorded, Reply, Usage
+from trueport.gateway.call import Admitted, Call, End, HeaderList, Outcome, Recorded, Reply, Usage, UsageSource
 from trueport.gateway.limits.base import RateLimited, headers
 from trueport.gateway.ports import Tools
 from trueport.gateway.screening import screen_input
@@ -100,13 +100,9 @@ def own_headers(call: Call, settlement: Settlement | None, *, decision: bytes, r
 
 def _refuse(call: Call, error: TrueportError, settlement: Settlement) -> Reply:
     if isinstance(error, UpstreamFailure):
-        usage = settlement.estimated(0) if error.request_sent and settlement.served_by else None
+        usage, usage_source = _possibly_billed(settlement) if error.request_sent else (None, "none")
         outcome = Outcome(
-            end="upstream_failed",
-            status=error.status,
-            error=error.code,
-            usage=usage,
-            usage_source="estimated" if usage else "none",
+            end="upstream_failed", status=error.status, error=error.code, usage=usage, usage_source=usage_source
         )
     else:
         outcome = Outcome(end="refused", status=error.status, error=error.code)
@@ -134,12 +130,12 @@ async def _pass_on(answered: Answered, settlement: Settlement) -> Reply:
     may_use_model = admitted.caller.may_use_model
     if admitted.request.lists_models and answered.answer.status < 300 and not may_use_model(""):
         body = admitted.call.dialect.only_models(body, may_use_model)
-    reported: Usage | None = None
-    estimate: Usage | None = None
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
     doubtful, model = False, None
     if answered.answer.status < 300:
         reported, doubtful, model = admitted.call.dialect.usage(body)
-        estimate = None if reported else settlement.estimated(estimated_input_tokens(body))
+        usage, usage_source = settlement.metered(reported, output_tokens=estimated_input_tokens(body))
     # The intent has been on its way to the disk since before the provider was called.
     await answered.record.durable()
     settlement.close(
@@ -147,8 +143,8 @@ async def _pass_on(answered: Answered, settlement: Settlement) -> Reply:
             end="completed",
             status=answered.answer.status,
             model_served=model,
-            usage=reported or estimate,
-            usage_source="provider" if reported else "estimated" if estimate else "none",
+            usage=usage,
+            usage_source=usage_source,
             usage_doubtful=doubtful,
             first_byte_us=answered.first_byte_us,
             reply_bytes=len(body),
@@ -196,13 +192,13 @@ async def _stream(answered: Answered, settlement: Settlement) -> AsyncGenerator[
         raise
     finally:
         revocation.stop()
-        usage = reader.usage or settlement.estimated(reader.output_events)
+        usage, usage_source = settlement.metered(reader.usage, output_tokens=reader.output_events)
         outcome = Outcome(
             end="completed",
             status=200,
             model_served=reader.model,
             usage=usage,
-            usage_source="provider" if reader.usage else "estimated" if usage else "none",
+            usage_source=usage_source,
             usage_doubtful=reader.usage_doubtful,
             first_byte_us=answered.first_byte_us,
             reply_bytes=sent,
@@ -237,12 +233,8 @@ def _ended(
     outcome: Outcome, error: TrueportError | None, stop: BaseException | None, *, failed_inside: bool
 ) -> Outcome:
     if stop is not None:
-        is_client = isinstance(stop, GeneratorExit) or stop.args == (CLIENT_GONE,)
-        return replace(
-            outcome,
-            end="client_closed" if is_client else "gateway_failed",
-            error=CLIENT_GONE if is_client else "stopped",
-        )
+        end, code = _stopped(stop)
+        return replace(outcome, end=end, error=code)
     if isinstance(error, KeyRevoked):
         return replace(outcome, end="key_revoked", error=error.code)
     if error is not None:
@@ -253,24 +245,28 @@ def _ended(
 
 
 def _cut_short(stop: asyncio.CancelledError, settlement: Settlement) -> Outcome:
-    usage = settlement.estimated(0) if settlement.served_by else None
-    is_client = stop.args == (CLIENT_GONE,)
+    usage, usage_source = _possibly_billed(settlement)
+    end, code = _stopped(stop)
     return Outcome(
-        end="client_closed" if is_client else "gateway_failed",
-        status=499 if is_client else 503,
-        error=CLIENT_GONE if is_client else "stopped",
-        usage=usage,
-        usage_source="estimated" if usage else "none",
+        end=end, status=499 if end == "client_closed" else 503, error=code, usage=usage, usage_source=usage_source
     )
+
+
+def _stopped(stop: BaseException) -> tuple[End, str]:
+    """How a call ends that was stopped from outside, and the code of it: by its client, or by us."""
+    if isinstance(stop, GeneratorExit) or stop.args == (CLIENT_GONE,):
+        return "client_closed", CLIENT_GONE
+    return "gateway_failed", "stopped"
+
+
+def _possibly_billed(settlement: Settlement) -> tuple[Usage | None, UsageSource]:
+    """What a call may cost whose answer never came: its input, once a target was tried."""
+    return settlement.metered(None, output_tokens=0) if settlement.served_by else (None, "none")
 
 
 def _answer_headers(answered: Answered, settlement: Settlement) -> HeaderList:
     admitted: Admitted = answered.admitted
-    head = [
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in answered.answer.headers.items()
-        if not name.startswith("x-ratelimit")
-    ]
+    head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answered.answer.headers.items()]
     head += own_headers(admitted.call, settlement, decision=answered.decision.encode(), receipt=answered.record.receipt)
     head += admitted.rate_headers
     return head

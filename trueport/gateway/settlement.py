@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from trueport.gateway.admission import estimated_input_tokens
-from trueport.gateway.call import Attempt, Call, Caller, Outcome, Request, Usage
+from trueport.gateway.call import Attempt, Call, Caller, Outcome, Request, Usage, UsageSource
 from trueport.gateway.limits.base import Reservation
 from trueport.gateway.ports import OpenRecord, Tools
 from trueport.gateway.pricing import cost_nano_usd
@@ -64,8 +64,15 @@ class Settlement:
             took_us = int((self._tools.clock.monotonic() - self._call.started_s) * 1e6)
             self._tools.metrics.count(self._call.dialect.name, outcome, took_us)
 
-    def estimated(self, output_tokens: int) -> Usage | None:
-        """A stand-in for numbers that never came, for operations that are metered in tokens."""
+    def metered(self, reported: Usage | None, *, output_tokens: int) -> tuple[Usage | None, UsageSource]:
+        """The provider's numbers, else a stand-in with an estimate of the output, and which of the two it is."""
+        if reported is not None:
+            return reported, "provider"
+        estimate = self._estimated(output_tokens)
+        return estimate, "none" if estimate is None else "estimated"
+
+    def _estimated(self, output_tokens: int) -> Usage | None:
+        """A stand-in for operations that are metered in tokens; None for the others."""
         if self.request is None or self.request.operation not in _METERED:
             return None
         return Usage(estimated_input_tokens(self.request.body), output_tokens)

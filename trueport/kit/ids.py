@@ -11,7 +11,6 @@ TenantId = NewType("TenantId", str)
 UserId = NewType("UserId", str)
 KeyId = NewType("KeyId", str)
 CredentialId = NewType("CredentialId", str)
-RouteId = NewType("RouteId", str)
 InteractionId = NewType("InteractionId", str)
 
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"

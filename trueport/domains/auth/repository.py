@@ -5,7 +5,7 @@ from collections.abc import Collection
 from odmantic import query
 
 from trueport.domains.auth.models import ApiKey, Membership, RefreshToken, Session, Tenant, User
-from trueport.kit.ids import TenantId, UserId
+from trueport.kit.ids import UserId
 from trueport.kit.tenancy import PlatformScope
 from trueport.storage.mongo import Database
 from trueport.storage.platform import PlatformRepository
@@ -80,7 +80,3 @@ def people(database: Database, reason: str) -> Users:
 
 def tenants(database: Database, reason: str) -> Tenants:
     return Tenants(database, PlatformScope("auth", reason))
-
-
-def tenant_id_of(tenant: Tenant) -> TenantId:
-    return TenantId(tenant.id)

@@ -1,7 +1,6 @@
 """Opens what the gateway needs, in the order it is needed, and closes it in reverse."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -63,8 +62,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     sink = MongoSink(resources.database, open_store(settings.storage_url, settings.data_dir))
     shipper = Shipper(spool, root, sink)
     callers = KeyRing(StoredKeys(resources), clock)
-    resources.parts[Spool] = spool
-    resources.parts[KeyRing] = callers
+    metrics = resources.part(GatewayMetrics)
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
@@ -73,11 +71,9 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         upstream=Upstream(egress),
         providers=dict(PROVIDERS),
         prices=load_price_book(settings.prices_file),
-        metrics=resources.part(GatewayMetrics),
+        metrics=metrics,
         clock=clock,
-        draw=random.Random(),  # noqa: S311 - spreads load and retries, hides nothing
     )
-    metrics = resources.part(GatewayMetrics)
     resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, spool), is_critical=True)
     resources.readiness["limits"] = ReadinessCheck(partial(_limits_answer, limits), is_critical=False)
     background = [
