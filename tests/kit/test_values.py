@@ -31,10 +31,20 @@ def test_an_id_says_what_it_is_and_has_its_form() -> None:
 
 def test_ids_sort_by_the_moment_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([1_700_000_000_000, 1_700_000_000_001, 1_800_000_000_000, 4_000_000_000_000])
+    monkeypatch.setattr("trueport.kit.ids._newest", 0)
     monkeypatch.setattr("trueport.kit.ids.time.time_ns", lambda: next(moments) * 1_000_000)
     made = [new_id("int") for _ in range(4)]
 
     assert made == sorted(made)
+
+
+def test_ids_of_one_moment_sort_in_the_order_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trueport.kit.ids._newest", 0)
+    monkeypatch.setattr("trueport.kit.ids.time.time_ns", lambda: 1_700_000_000_000_000_000)
+    made = [new_id("int") for _ in range(1_000)]
+
+    assert made == sorted(made)
+    assert len(set(made)) == 1_000
 
 
 def test_ids_do_not_repeat() -> None:
