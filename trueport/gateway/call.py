@@ -83,12 +83,28 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `cached` is part of `input`, `reasoning` part of `output`; None is "not said"."""
+    """What one call used, in one shape for every provider.
+
+    `input_tokens` is everything the model read and `output_tokens` everything billed as written. The others are parts
+    of these two: cached, cache-write (kept for five minutes, or for an hour), audio and image tokens read; reasoning,
+    audio and image tokens written. What is billed by the piece stands beside them: searches, images, milliseconds of
+    audio. `service_tier` is the tier the provider says it served, which may set another price.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    image_input_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    web_searches: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    service_tier: str | None = None
 
     @property
     def total_tokens(self) -> int:
