@@ -57,6 +57,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
     "LIMITER_LOSS": "when Redis is away: local_share, closed or open",
     "RATE_WINDOW": "sliding or fixed minute of the request limits",
+    "BREAKER_FAILURES": "failures in a row after which a provider is left alone for a while; 0 never leaves one alone",
 }
 
 
@@ -127,6 +128,7 @@ class Settings:
     log_level: LogLevel
     limiter_loss: LimiterLoss
     rate_window: RateWindow
+    breaker_failures: int
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -262,6 +264,7 @@ def load_settings(
         log_level=cast(LogLevel, reader.take("LOG_LEVEL", "INFO", _one_of(LogLevel))),
         limiter_loss=cast(LimiterLoss, reader.take("LIMITER_LOSS", "local_share", _one_of(LimiterLoss))),
         rate_window=cast(RateWindow, reader.take("RATE_WINDOW", "sliding", _one_of(RateWindow))),
+        breaker_failures=reader.take("BREAKER_FAILURES", "5", _whole(0, 1_000_000)),
         warnings=tuple(warnings),
     )
     problems += reader.problems

@@ -178,6 +178,7 @@ def test_documents_live_where_they_are_looked_for() -> None:
         "domains/analytics/models.py",
         "domains/auth/models.py",
         "domains/config/models.py",
+        "domains/proxy/models.py",
         "web/idempotency.py",
     }
 

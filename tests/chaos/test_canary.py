@@ -23,6 +23,7 @@ from trueport.cli.session import with_resources
 from trueport.domains.auth.api import find_tenant, operator_scope, tenant_key
 from trueport.domains.config.api import compile_snapshot
 from trueport.domains.proxy.recorder import content_place
+from trueport.gateway.pricing import load_price_book
 from trueport.settings import load_settings
 from trueport.storage.documents import open_store
 from trueport.web.domain import Resources
@@ -153,7 +154,9 @@ def _opened(place: Installation, interactions: dict[str, str]) -> dict[str, dict
         assert tenant is not None
         scope = operator_scope(tenant)
         own_key = await tenant_key(resources, scope.tenant_id)
-        snapshot = await compile_snapshot(resources.database, scope, tenant.slug, own_key, resources.clock)
+        snapshot = await compile_snapshot(
+            resources.database, scope, tenant.slug, own_key, resources.clock, load_price_book()
+        )
         store = open_store(resources.settings.storage_url, resources.settings.data_dir)
         texts: dict[str, dict[str, bytes]] = {}
         for name, rid in interactions.items():

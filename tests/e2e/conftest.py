@@ -15,6 +15,7 @@ from tests.support.installation import Installation, free_port, installation
 from tests.support.simulator import PATIENCE_S, RawReply, connected
 
 OWN_PORT = free_port()
+STEP_PORT = free_port()
 ROUTES = [
     {"match": {"model": "sim-*"}, "targets": [{"credential": "sim"}]},
     # Ends of waiting are to be seen without waiting long for them.
@@ -27,6 +28,15 @@ ROUTES = [
     },
     {"match": {"model": "own-*"}, "targets": [{"credential": "own", "timeout_s": 0.6}]},
     {"match": {"model": "refused-*"}, "targets": [{"credential": "refused"}]},
+    {"match": {"model": "claude-*"}, "targets": [{"credential": "anthropic"}]},
+    {"match": {"model": "gemini-*"}, "targets": [{"credential": "google"}]},
+    {"match": {"model": "text-embedding-*"}, "targets": [{"credential": "sim"}]},
+    {"match": {"model": "az-*"}, "targets": [{"credential": "azure"}]},
+    {"match": {"model": "az1-*"}, "targets": [{"credential": "azure-v1"}]},
+    {"match": {"model": "step-openai"}, "targets": [{"credential": "step-openai"}]},
+    {"match": {"model": "step-anthropic"}, "targets": [{"credential": "step-anthropic"}]},
+    {"match": {"model": "step-google"}, "targets": [{"credential": "step-google"}]},
+    {"match": {"model": "step-azure"}, "targets": [{"credential": "step-azure"}]},
 ]
 
 
@@ -154,6 +164,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
             # For tests that stand in for the provider themselves.
             "own": {**sim, "base_url": f"http://127.0.0.1:{OWN_PORT}/v1"},
             "refused": {**sim, "secret": {"env": "REFUSED_KEY"}},
+            "anthropic": {**sim, "provider": "anthropic", "base_url": found.simulator.url},
+            "google": {**sim, "provider": "google", "base_url": found.simulator.url},
+            "azure": {**sim, "provider": "azure", "base_url": found.simulator.url},
+            "azure-v1": {**sim, "provider": "azure", "base_url": f"{found.simulator.url}/openai/v1"},
+            # For a provider that goes on only when the client has what it sent before.
+            "step-openai": {**sim, "base_url": f"http://127.0.0.1:{STEP_PORT}/v1"},
+            **{
+                f"step-{name}": {**sim, "provider": name, "base_url": f"http://127.0.0.1:{STEP_PORT}"}
+                for name in ("anthropic", "google", "azure")
+            },
         }
         found.configure(found.tenant, credentials=credentials, routes=ROUTES)
         found.serve()

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs
 
 import openai
 import pytest
@@ -533,11 +534,20 @@ def test_a_key_in_the_query_is_neither_accepted_nor_passed_on(gateway: Gateway, 
     nameless = client.with_options(default_query={"key": gateway.key})
     assert type(refused(nameless, extra_headers=NO_KEY)) is openai.AuthenticationError
 
-    query = {"key": "sk-canary", "api-version": "2", "%6bey": "sk-canary"}
+    query = {"key": "sk-canary", "x-other": "a b", "%6bey": "not a key, whatever it decodes to when decoded twice"}
     answer = client.with_options(default_query=query).chat.completions.with_raw_response.create(
         model="sim-model", messages=HELLO
     )
 
     seen = gateway.seen_upstream(answer.headers["x-trueport-interaction"])
-    assert "api-version=2" in seen["query"]
-    assert "key=sk-canary" not in seen["query"]
+    assert "sk-canary" not in seen["query"]
+    assert parse_qs(seen["query"]) == {name: [value] for name, value in query.items() if name != "key"}
+
+
+@pytest.mark.parametrize("spelled", ["key", "%6bey", "%6B%65%79", "k%65y"])
+async def test_a_key_in_the_query_is_found_in_any_spelling(gateway: Gateway, spelled: str) -> None:
+    body = {"model": "sim-model", "messages": HELLO}
+
+    reply = await gateway.call(body, path=f"/v1/chat/completions?a=1&{spelled}=sk-canary&keys=2&%6beys=3&{spelled}")
+
+    assert gateway.seen_upstream(reply.interaction)["query"] == "a=1&keys=2&%6beys=3"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from trueport.gateway.call import Request, Usage
 from trueport.gateway.credentials import AmbiguousCredential
-from trueport.gateway.dialects.openai import OpenAIDialect, OpenAIStreamReader
+from trueport.gateway.dialects.base import StreamReader
+from trueport.gateway.dialects.openai import OpenAIDialect
 from trueport.kit.errors import InvalidRequest, NotFound, Unavailable
 
 DIALECT = OpenAIDialect()
@@ -19,7 +20,7 @@ JSON = "application/json"
 
 def read(body: Any = None, path: str = "chat/completions", method: str = "POST", content_type: str = JSON) -> Request:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return DIALECT.read(method, path, content_type, data)
+    return DIALECT.read(method, path, "", content_type, data)
 
 
 def chunk(text: str = "hi", **members: Any) -> bytes:
@@ -34,9 +35,7 @@ def usage_chunk(prompt: Any = 3, completion: Any = 2, **members: Any) -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(
-    *events: bytes, wants_usage: bool = False, path: str = "chat/completions"
-) -> tuple[OpenAIStreamReader, bytes]:
+def reader(*events: bytes, wants_usage: bool = False, path: str = "chat/completions") -> tuple[StreamReader, bytes]:
     options = {"stream_options": {"include_usage": True}} if wants_usage else {}
     made = DIALECT.stream_reader(read({"model": "m", "messages": [], "stream": True, **options}, path))
     return made, b"".join(made.pass_on([event]) for event in events)
@@ -135,10 +134,51 @@ def test_json_in_another_charset_is_refused(charset: str) -> None:
         read({"model": "m"}, content_type=f"application/json; charset={charset}")
 
 
-def test_an_upload_is_passed_on_unread() -> None:
-    request = read(b"\x00\xff", "files", content_type="multipart/form-data; boundary=x")
+FORM = (
+    b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
+    b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n\x00\xff\r\n--x--\r\n'
+)
+
+
+def test_a_form_tells_its_model_and_is_passed_on_as_it_came() -> None:
+    request = read(FORM, "audio/transcriptions", content_type="multipart/form-data; boundary=x")
+
+    assert (request.body, request.model, request.members, request.kind) == (FORM, "whisper-1", None, "media")
+    assert DIALECT.with_model(request, "other").body == FORM.replace(b"whisper-1", b"other")
+
+
+def test_what_is_neither_json_nor_a_form_is_passed_on_unread() -> None:
+    request = read(b"\x00\xff", "uploads/u/parts", content_type="application/octet-stream")
 
     assert (request.body, request.model, request.members) == (b"\x00\xff", None, None)
+
+
+@pytest.mark.parametrize("path", ["Responses", "FILES", "audio/Speech", "images/Generations"])
+def test_another_spelling_of_a_known_path_is_no_path(path: str) -> None:
+    with pytest.raises(NotFound):
+        read({"model": "m"}, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "chat/completions", "chat"),
+        ("POST", "responses", "chat"),
+        ("POST", "completions", "chat"),
+        ("POST", "embeddings", "embeddings"),
+        ("POST", "responses/input_tokens", "count"),
+        ("POST", "moderations", "text"),
+        ("POST", "images/generations", "media"),
+        ("GET", "responses/resp_1", "state"),
+        ("DELETE", "files/file-1", "state"),
+        ("POST", "batches", "state"),
+        ("GET", "chat/completions", "state"),
+        ("GET", "models", "models"),
+        ("POST", "anything/new", "other"),
+    ],
+)
+def test_every_operation_is_of_a_kind(method: str, path: str, kind: str) -> None:
+    assert read(b"" if method != "POST" else {"model": "m"}, path, method).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -168,8 +208,9 @@ def test_those_take_no_body(method: str) -> None:
 def test_a_replaced_model_leaves_every_other_byte() -> None:
     body = b'{ "temperature":1.0,"model" : "a" ,"messages":[ ]}'
 
-    assert DIALECT.with_model(read(body), "b") == body.replace(b'"a"', b'"b"')
-    assert DIALECT.with_model(read(body), "a") is body
+    changed = DIALECT.with_model(read(body), "b")
+    assert (changed.model, changed.body) == ("b", body.replace(b'"a"', b'"b"'))
+    assert DIALECT.with_model(read(body), "a").body is body
 
 
 # --- credentials
@@ -226,7 +267,7 @@ def test_two_different_keys_are_refused(other: bytes) -> None:
                 "prompt_tokens_details": {"cached_tokens": 10, "x": {}},
                 "completion_tokens_details": {"reasoning_tokens": 5},
             },
-            Usage(30, 20, 10, 5),
+            Usage(30, 20, cached_tokens=10, reasoning_tokens=5),
             False,
         ),
         (
@@ -322,11 +363,64 @@ def test_a_stream_is_complete_only_with_its_end_mark() -> None:
     assert made.output_events == 2
 
 
-def test_a_stream_of_another_operation_may_end_anywhere() -> None:
-    made = DIALECT.stream_reader(read({"model": "m", "stream": True}, "responses"))
+def test_a_stream_of_an_unknown_operation_may_end_anywhere() -> None:
+    made = DIALECT.stream_reader(read({"model": "m", "stream": True}, "anything/new"))
 
     assert made.is_complete
     assert not made.has_ended
+
+
+def response_event(kind: str, **members: Any) -> bytes:
+    return f"event: {kind}\ndata: ".encode() + json.dumps({"type": kind, **members}).encode() + b"\n\n"
+
+
+def responses_reader(*events: bytes) -> tuple[StreamReader, bytes]:
+    made = DIALECT.stream_reader(read({"model": "m", "stream": True}, "responses"))
+    return made, b"".join(made.pass_on([event]) for event in events)
+
+
+CREATED = response_event("response.created", response={"model": "m-1", "usage": None})
+DELTA = response_event("response.output_text.delta", delta="hi")
+COMPLETED = response_event(
+    "response.completed", response={"model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 2}}
+)
+
+
+def test_a_responses_stream_is_metered_by_its_last_event_and_untouched() -> None:
+    events = (CREATED, DELTA, DELTA, response_event("response.new_thing", x=1), COMPLETED)
+    made, out = responses_reader(*events)
+
+    assert out == b"".join(events)
+    assert (made.usage, made.model, made.output_events) == (Usage(3, 2), "m-1", 2)
+    assert made.is_complete
+    assert made.has_ended
+    assert not made.failed
+
+
+def test_a_responses_stream_without_its_last_event_is_cut() -> None:
+    made, _ = responses_reader(CREATED, DELTA, response_event("response.output_text.done", text="hi"))
+
+    assert not made.is_complete
+
+
+@pytest.mark.parametrize(
+    "event", [response_event("response.failed", response={"error": {"code": "x"}}), response_event("error", code="x")]
+)
+def test_a_responses_stream_may_end_in_an_error(event: bytes) -> None:
+    made, out = responses_reader(CREATED, event)
+
+    assert out == CREATED + event
+    assert made.failed
+
+
+def test_a_media_stream_is_metered_by_its_last_event() -> None:
+    made = DIALECT.stream_reader(read({"model": "m", "input": "x", "stream_format": "sse"}, "audio/speech"))
+    last = b'data: {"type":"speech.audio.done","usage":{"input_tokens":3,"output_tokens":9,"total_tokens":12}}\n\n'
+
+    assert not made.is_complete
+    assert made.pass_on([b'data: {"type":"speech.audio.delta","audio":"AA"}\n\n', last]).endswith(last)
+    assert made.usage == Usage(3, 9)
+    assert made.has_ended
 
 
 @pytest.mark.parametrize(("event", "failed"), [(chunk(error={"message": "x"}), True), (chunk(error=None), False)])

@@ -100,6 +100,20 @@ async def test_offered_tools_are_called_in_parallel(client: AsyncOpenAI) -> None
     assert len({call.id for call in calls}) == 2
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+async def test_a_tool_that_is_insisted_on_is_called_with_fitting_arguments(client: AsyncOpenAI, choice: Any) -> None:
+    parameters: dict[str, object] = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tool: ChatCompletionToolParam = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
+
+    reply = await client.chat.completions.create(
+        model="sim-model", messages=user("Hi"), tools=[tool], tool_choice=choice
+    )
+
+    (called,) = reply.choices[0].message.tool_calls or []
+    assert called.type == "function"
+    assert isinstance(json.loads(called.function.arguments)["city"], str)
+
+
 @pytest.mark.parametrize("refusing", [{}, {"tools": [WEATHER], "tool_choice": "none"}])
 async def test_tools_that_are_not_offered_are_not_called(client: AsyncOpenAI, refusing: dict[str, Any]) -> None:
     reply = await client.chat.completions.create(model="sim-model", messages=user(TWO_TOOLS), **refusing)
@@ -250,13 +264,15 @@ async def test_replies_carry_the_headers_of_the_real_provider(simulator: Simulat
 
 async def test_other_known_paths_echo_and_unknown_ones_are_not_found(simulator: Simulator) -> None:
     close = {"connection": "close", "content-type": "multipart/form-data; boundary=b"}
-    echoed = await raw_call(simulator.port, request_bytes(b"--b--", path="/v1/files?purpose=batch", headers=close))
+    echoed = await raw_call(
+        simulator.port, request_bytes(b"--b--", path="/v1/vector_stores?purpose=batch", headers=close)
+    )
     unknown = await raw_call(simulator.port, request_bytes(path="/v1/nothing", headers=close))
 
     told = json.loads(echoed.body)
     assert (told["method"], told["path"], told["query"], told["body_bytes"]) == (
         "POST",
-        "/v1/files",
+        "/v1/vector_stores",
         "purpose=batch",
         5,
     )

@@ -28,7 +28,7 @@ from trueport.cli.simulate import simulate
 from trueport.simulator import Simulator
 from trueport.simulator.directives import DIRECTIVES
 from trueport.simulator.faults import FAULTS
-from trueport.simulator.guide import directive_table, fault_table, how_to_write
+from trueport.simulator.guide import DIALECTS, dialect_table, directive_table, fault_table, how_to_write
 
 PAGE = Path(__file__).parents[2] / "ui" / "docs" / "simulator.md"
 
@@ -139,10 +139,12 @@ def test_a_port_in_use_is_a_plain_error() -> None:
     assert f"Cannot listen on 127.0.0.1:{port}" in outcome.output
 
 
-def test_help_has_an_example_and_every_directive_and_fault() -> None:
+def test_help_has_an_example_and_every_dialect_directive_and_fault() -> None:
     text = CliRunner().invoke(simulate, ["--help"]).output
 
     assert "trueport simulate --port 9900" in text
+    for name, paths, _ in DIALECTS:
+        assert f"{name}: {paths}" in text
     for row in DIRECTIVES.values():
         assert row.example in text
     for fault in FAULTS.values():
@@ -152,5 +154,6 @@ def test_help_has_an_example_and_every_directive_and_fault() -> None:
 def test_the_documentation_has_the_tables_as_the_code_has_them() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
+    assert dialect_table() in page
     assert directive_table() in page
     assert fault_table() in page

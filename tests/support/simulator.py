@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -135,3 +136,32 @@ async def chat_call(port: int, prompt: str = "Hello", *, script: str = "", **mem
     """One chat call on a connection of its own, with `script` in the x-simulator header."""
     headers = {"connection": "close", **({"x-simulator": script} if script else {})}
     return await raw_call(port, request_bytes(chat_body(prompt, **members), headers=headers))
+
+
+async def post(
+    port: int, path: str, value: object, *, headers: Mapping[str, str] | None = None, script: str = ""
+) -> RawReply:
+    """POST `value` as JSON on a connection of its own, with no key but what `headers` hold."""
+    more = {"connection": "close", **({"x-simulator": script} if script else {}), **(headers or {})}
+    return await raw_call(port, request_bytes(msgspec.json.encode(value), path=path, headers=more, key=None))
+
+
+async def get(
+    port: int, path: str, *, headers: Mapping[str, str] | None = None, method: str = "GET", script: str = ""
+) -> RawReply:
+    """GET (or DELETE) on a connection of its own, with no key but what `headers` hold."""
+    more = {"connection": "close", **({"x-simulator": script} if script else {}), **(headers or {})}
+    return await raw_call(port, request_bytes(method=method, path=path, headers=more, key=None))
+
+
+def sse_events(stream: bytes) -> list[tuple[str | None, Any]]:
+    """The name (None without one) and the JSON of every event; `[DONE]` stays text and comments go."""
+    found: list[tuple[str | None, Any]] = []
+    for block in stream.replace(b"\r\n", b"\n").split(b"\n\n"):
+        lines = [line.partition(b": ") for line in block.split(b"\n") if line and not line.startswith(b":")]
+        if not lines:
+            continue
+        name = next((value.decode() for field, _, value in lines if field == b"event"), None)
+        data = b"\n".join(value for field, _, value in lines if field == b"data")
+        found.append((name, "[DONE]" if data == b"[DONE]" else json.loads(data)))
+    return found

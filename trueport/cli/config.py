@@ -23,7 +23,7 @@ from trueport.domains.config.api import (
     write_tenant_file,
 )
 from trueport.domains.proxy.wiring import egress_policy
-from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.providers.registry import PROVIDER_NAMES
 from trueport.kit.errors import InvalidRequest
 from trueport.web.domain import Resources
 
@@ -65,7 +65,7 @@ def apply_file(file: Path, slug: str, *, dry_run: bool, as_json: bool, config_fi
     if wanted.tenant not in (None, slug):
         raise InvalidRequest(f"The file is for the tenant {wanted.tenant!r}, not for {slug!r}.")
     egress = egress_policy(settings)
-    check_tenant_file(wanted, PROVIDERS, egress)
+    check_tenant_file(wanted, PROVIDER_NAMES, egress)
     secrets = read_secrets(wanted)
     if dry_run:
         show({"tenant": slug, "valid": True}, as_json=as_json)
@@ -73,7 +73,7 @@ def apply_file(file: Path, slug: str, *, dry_run: bool, as_json: bool, config_fi
 
     async def work(resources: Resources) -> dict[str, object]:
         service = await configuration_of(resources, await tenant_named(resources, slug))
-        applied = await service.apply(wanted, secrets, changed_by="operator", providers=PROVIDERS, egress=egress)
+        applied = await service.apply(wanted, secrets, changed_by="operator", providers=PROVIDER_NAMES, egress=egress)
         return {
             "tenant": slug,
             "version": applied.version,

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from trueport.cli.session import (
 from trueport.domains.auth.api import find_tenant
 from trueport.domains.config.api import read_tenant_file
 from trueport.domains.proxy.wiring import egress_policy
-from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.providers.registry import PROVIDER_NAMES
 from trueport.kit.secret import Secret
 from trueport.settings import Settings
 from trueport.storage.embedded import EmbeddedMongo
@@ -39,6 +40,7 @@ from trueport.web.domain import Resources
 TENANT: Final = "demo"
 EMAIL: Final = "demo@trueport.example"
 MODEL: Final = "sim-model"
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S: Final = 60.0
 
 
@@ -86,17 +88,32 @@ def demo(*, port: int | None, once: bool, as_json: bool, config_file: Path | Non
             say("\nStopping …")
 
 
+@contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: a process that has begun has to be known before anybody may leave.
+
+    The signals are not blocked, because the process would begin with them blocked as well.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _quiet(_: str) -> None:
     """Takes the place of echo when a machine reads the output."""
 
 
 def _start_simulator(stack: ExitStack) -> str:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trueport", "simulate", "--port", str(_free_port(9900)), "--json"],
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    stack.callback(_end, process)
+    command = [sys.executable, "-m", "trueport", "simulate", "--port", str(_free_port(9900)), "--json"]
+    with _not_interrupted():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        stack.callback(_end, process)
     line = process.stdout.readline() if process.stdout else b""
     if not line:
         raise Failed("The simulated provider did not start.", EXIT_AWAY)
@@ -111,8 +128,9 @@ def _start_gateway(stack: ExitStack, port: int, base_url: str, config_file: Path
     if config_file is not None:
         command += ["--config", str(config_file)]
     log = stack.enter_context(log_path.open("ab"))
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    stack.callback(_end, process)
+    with _not_interrupted():
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        stack.callback(_end, process)
     deadline_s = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
@@ -123,6 +141,15 @@ def _start_gateway(stack: ExitStack, port: int, base_url: str, config_file: Path
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise Failed(f"The gateway did not become ready: see {log_path}.", EXIT_AWAY)
+
+
+# The simulated provider speaks every dialect; each SDK finds the account made for its own.
+_ACCOUNTS: Final = {
+    "simulator": ("openai_compatible", "/v1"),
+    "simulator-anthropic": ("anthropic", ""),
+    "simulator-google": ("google", ""),
+    "simulator-azure": ("azure", ""),
+}
 
 
 async def _prepare(resources: Resources, provider_url: str) -> dict[str, str]:
@@ -139,26 +166,17 @@ async def _prepare(resources: Resources, provider_url: str) -> dict[str, str]:
         tenant = await find_tenant(resources, TENANT)
     if tenant is None:
         raise Failed("The demonstration's tenant could not be created.")
-    wanted = read_tenant_file(
-        json.dumps(
-            {
-                "version": 1,
-                "credentials": {
-                    "simulator": {
-                        "provider": "openai_compatible",
-                        "base_url": f"{provider_url}/v1",
-                        "secret": {"env": "TRUEPORT_DEMO_PROVIDER_KEY"},
-                    }
-                },
-            }
-        )
-    )
+    credentials = {
+        name: {"provider": provider, "base_url": provider_url + root, "secret": {"env": "TRUEPORT_DEMO_PROVIDER_KEY"}}
+        for name, (provider, root) in _ACCOUNTS.items()
+    }
+    wanted = read_tenant_file(json.dumps({"version": 1, "credentials": credentials}))
     service = await configuration_of(resources, tenant)
     await service.apply(
         wanted,
-        {"simulator": Secret("sk-simulated-provider")},
+        dict.fromkeys(_ACCOUNTS, Secret("sk-simulated-provider")),
         changed_by="demo",
-        providers=PROVIDERS,
+        providers=PROVIDER_NAMES,
         egress=egress_policy(resources.settings),
     )
     kept_access: dict[str, str] = json.loads(notes.read_text())
@@ -223,7 +241,10 @@ def _report(
         click.echo(f"  call {number} ({kind}), recorded as {sample['interaction']}: {sample['answer']}")
     click.echo(f"""
 API key   {access["api_key"]}
-Base URL  {base_url}/openai/v1
+Base URL  {base_url}/openai/v1      (OpenAI SDK)
+          {base_url}/anthropic      (Anthropic SDK)
+          {base_url}/google         (Google GenAI SDK)
+          {base_url}                (Azure OpenAI SDK, as azure_endpoint)
 
 Try it:
   curl {base_url}/openai/v1/chat/completions -H "Authorization: Bearer {access["api_key"]}" \\

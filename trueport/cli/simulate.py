@@ -21,6 +21,8 @@ def _epilog() -> str:
   trueport simulate --port 9900
   curl http://127.0.0.1:9900/v1/chat/completions -H "Authorization: Bearer sk-any" \\
     -d '{"model": "sim-model", "messages": [{"role": "user", "content": "Hello [[tokens: 20]]"}]}'
+  curl http://127.0.0.1:9900/v1/messages -H "x-api-key: any" -H "anthropic-version: 2023-06-01" \\
+    -d '{"model": "sim-model", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello"}]}'
   curl http://127.0.0.1:9900/_simulator/ledger"""
     return "\n\n".join(f"\b\n{paragraph}" for paragraph in (example, *help_text().split("\n\n")))
 
@@ -37,10 +39,11 @@ def _epilog() -> str:
     help="Append every finished call to this file, one JSON object a line.",
 )
 def simulate(host: str, port: int, *, as_json: bool, ledger_file: Path | None) -> None:
-    """Run a deterministic provider that speaks OpenAI's dialect, for demos and tests.
+    """Run a deterministic provider for demos and tests.
 
-    The same request always gets the same answer. Directives in the prompt, in the `x-simulator` header or after
-    a `+` in the model name say what to answer and how to misbehave. Ctrl-C stops it.
+    It speaks the dialects of OpenAI, Anthropic, Google and Azure; the path decides which. The same request always
+    gets the same answer. Directives in the prompt, in the `x-simulator` header or after a `+` in the model name say
+    what to answer and how to misbehave. Ctrl-C stops it.
     """
     with ExitStack() as stack:
         # Unbuffered: a line is on its way to the disk when the call is over, whatever happens to us next.

@@ -45,7 +45,7 @@ class Call:
     """What the client sent, read off the wire but not yet understood.
 
     `path` is the operation's path below the dialect's root, such as `chat/completions`; `query` the raw query
-    string without credentials; header names in lower case; `peer` the client's IP address.
+    string, in which Google's clients may send their key; header names in lower case; `peer` the client's IP address.
     """
 
     interaction_id: InteractionId
@@ -61,13 +61,32 @@ class Call:
     started_s: float
 
 
+Wire = Literal["openai", "anthropic", "google"]
+"""The three families of wire formats. Azure and everything that copies OpenAI speak OpenAI's."""
+
+Kind = Literal[
+    "chat",  # generates an answer to a conversation, in one of the forms that translate into each other
+    "text",  # generates in a form that has no counterpart elsewhere
+    "embeddings",
+    "count",  # counts tokens and generates nothing
+    "models",  # lists or describes models
+    "media",  # reads or makes images and sounds
+    "state",  # an object kept at the provider: a file, a batch, a stored response
+    "other",
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the client wants.
+    """What the client wants, or what a provider is to be asked for.
 
-    `members` are the parsed top-level members of a JSON body, None when the body is not JSON. `body` is what an
-    upstream of the same dialect receives: the client's bytes, except for members the gateway had to change.
-    `model` None means that the gateway cannot see which model is meant; `lists_models` that the answer names models.
+    `operation` is the path below the API's root and version in the terms of its wire, such as `chat/completions`,
+    `messages` or, where the path names a model, only its verb: `generateContent`. `version` is the API version a
+    client put into its path, None where it has no choice. `members` are the parsed top-level members of a JSON body,
+    None when the body is not JSON. `body` is what an upstream of the same wire receives: the client's bytes, except
+    for members the gateway had to change; `query` goes along with it. `model` None means that the gateway cannot see
+    which model is meant; `lists_models` that the answer names models. `account` is the provider account a client
+    names in its path (Azure's resource). `user` is the tag a client gave for its own user.
     """
 
     operation: str
@@ -79,6 +98,14 @@ class Request:
     content_type: str
     most_output_tokens: int | None
     lists_models: bool = False
+    kind: Kind = "other"
+    method: str = "POST"
+    query: str = ""
+    version: str | None = None
+    account: str | None = None
+    user: str | None = None
+    candidates: int = 1
+    streams_as: Literal["sse", "array"] = "sse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +150,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended; everything billing, analytics and audit need to know about it."""
+    """How a call ended; everything billing, analytics and audit need to know about it.
+
+    `repeats` is the interaction whose answer was given again instead of asking a provider.
+    """
 
     end: End
     status: int
@@ -139,6 +169,7 @@ class Outcome:
     first_byte_us: int | None = None
     reply_bytes: int = 0
     upstream_request_id: str | None = None
+    repeats: str | None = None
     content: bytes = b""
 
 
@@ -154,7 +185,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A call that may go on: who calls, what for, under which configuration."""
+    """A call that may go on: who calls, what for, under which configuration.
+
+    `model` is the one asked for, the model behind it where that was an alias; `model_counted`
+    and `user` are those that limits and budgets count the call under, `input_tokens_estimate` about what its input is.
+    `cache_s` is how long its answer may be given again, 0 for never.
+    """
 
     call: Call
     caller: Caller
@@ -162,6 +198,11 @@ class Admitted:
     snapshot: "TenantSnapshot"
     targets: tuple["Target", ...]
     rate_headers: HeaderList
+    model: str | None
+    input_tokens_estimate: int
+    model_counted: str | None = None
+    user: str | None = None
+    cache_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Where clients put their API key."""
 
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import unquote_plus
 
 from trueport.gateway.call import HeaderList
 from trueport.kit.errors import InvalidRequest
@@ -19,21 +21,47 @@ def bearer_or_header(headers: HeaderList) -> str | None:
 
     Raises AmbiguousCredential when two of them disagree.
     """
-    found: str | None = None
+    return _only(_in_headers(headers))
+
+
+def bearer_header_or_query(headers: HeaderList, query: str) -> str | None:
+    """The same, or the `key` of a raw query string, which is where Google's clients may put it."""
+    return _only([*_in_headers(headers), *_in_query(query)])
+
+
+def without_key(query: str) -> str:
+    """A raw query string without its `key`s, every other member as it is spelled."""
+    if not query:
+        return ""
+    return "&".join(pair for pair in query.split("&") if _name(pair) != "key")
+
+
+def _only(keys: Iterable[str]) -> str | None:
+    different = set(keys)
+    if len(different) > 1:
+        raise AmbiguousCredential("The request carries two different API keys: send one.")
+    return different.pop() if different else None
+
+
+def _in_headers(headers: HeaderList) -> list[str]:
+    found = []
     for name, value in headers:
         if name == b"authorization":
             scheme, _, rest = value.partition(b" ")
-            if scheme.lower() != b"bearer":
-                continue
-            text = rest.strip()
+            text = rest.strip() if scheme.lower() == b"bearer" else b""
         elif name in KEY_HEADERS:
             text = value.strip()
         else:
             continue
-        if not text:
-            continue
-        key = text.decode("latin-1")
-        if found is not None and found != key:
-            raise AmbiguousCredential("The request carries two different API keys: send one.")
-        found = key
+        if text:
+            found.append(text.decode("latin-1"))
     return found
+
+
+def _in_query(query: str) -> list[str]:
+    values = (unquote_plus(pair.partition("=")[2]).strip() for pair in query.split("&") if _name(pair) == "key")
+    return [value for value in values if value]
+
+
+def _name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])

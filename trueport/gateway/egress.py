@@ -160,11 +160,13 @@ class EgressPolicy:
 
     `allow` holds CIDRs, single addresses and host names as text (the setting TRUEPORT_EGRESS_ALLOW). What it lists
     may be called without TLS and on any port but those of well-known other services. A listed name is trusted with
-    private addresses but not with a cloud's metadata service: only a listed range opens that.
+    private addresses but not with a cloud's metadata service: only a listed range opens that. With `requires_tls`
+    nothing is called without TLS, listed or not.
     """
 
     allow: tuple[str, ...] = ()
     allow_plain_http_public: bool = False
+    requires_tls: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for an entry that is neither a CIDR, an address nor a host name."""
@@ -260,6 +262,8 @@ def check_origin(url: URL, policy: EgressPolicy) -> None:
     scheme, host, port = url.scheme, url.raw_host or "", url.port or 0
     if scheme not in {"https", "http"}:
         _refuse("The URL must begin with https://.")
+    if scheme == "http" and policy.requires_tls:
+        _refuse("The URL must begin with https://: this is a production installation.")
     if url.raw_user is not None or url.raw_password is not None or url.raw_fragment:
         _refuse("The URL must contain neither a user name, a password nor a fragment.")
     listed_only = policy.needs_listing(scheme, port)

@@ -1,14 +1,23 @@
 """What the engine needs from the house around it."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from random import random
 from typing import Protocol
 
-from trueport.gateway.call import Admitted, Call, Caller, Decision, Outcome, Recorded
+from trueport.gateway.breaker.base import Breakers
+from trueport.gateway.breaker.retries import RetryBudget
+from trueport.gateway.cache import AnswerCache
+from trueport.gateway.call import Admitted, Call, Caller, Decision, Outcome, Recorded, Wire
+from trueport.gateway.dialects.base import Dialect
 from trueport.gateway.limits.base import Limits
 from trueport.gateway.metrics import GatewayMetrics
+from trueport.gateway.objects.base import ProviderObjects
+from trueport.gateway.observed import Observed
 from trueport.gateway.pricing import PriceBook
 from trueport.gateway.providers.base import Provider
+from trueport.gateway.repeats import Repeats
+from trueport.gateway.routing import Draw
 from trueport.gateway.snapshot import TenantSnapshot
 from trueport.gateway.upstream import Upstream
 from trueport.kit.clock import Clock
@@ -61,14 +70,27 @@ class Screener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Everything a call needs beside itself."""
+    """Everything a call needs beside itself.
+
+    `wires` has a dialect for each wire, to read what its providers answer; `wire_of` the wire of each provider by
+    name; `draw` the random numbers that spread load.
+    """
 
     callers: Callers
     limits: Limits
     recorder: Recorder
     screener: Screener
     upstream: Upstream
-    providers: dict[str, Provider]
+    breakers: Breakers
+    retries: RetryBudget
+    observed: Observed
+    cache: AnswerCache
+    repeats: Repeats
+    objects: ProviderObjects
+    providers: Mapping[str, Provider]
+    wires: Mapping[Wire, Dialect]
+    wire_of: Mapping[str, Wire]
     prices: PriceBook
     metrics: GatewayMetrics
     clock: Clock
+    draw: Draw = random

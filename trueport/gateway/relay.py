@@ -9,14 +9,36 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Final
 
-from trueport.gateway.admission import admit, estimated_input_tokens
+import msgspec
+
+from trueport.gateway.admission import admit
 from trueport.gateway.attempts import Answered, send
-from trueport.gateway.call import Admitted, Call, End, HeaderList, Outcome, Recorded, Reply, Usage, UsageSource
-from trueport.gateway.limits.base import RateLimited, headers
+from trueport.gateway.cache import KeptAnswer, name_of
+from trueport.gateway.call import (
+    Admitted,
+    Call,
+    End,
+    HeaderList,
+    Outcome,
+    Recorded,
+    Reply,
+    Screened,
+    Usage,
+    UsageSource,
+)
+from trueport.gateway.credentials import without_key
+from trueport.gateway.dialects.base import StreamReader
+from trueport.gateway.dialects.google_streams import ArrayReader
+from trueport.gateway.dialects.meter import UNREADABLE
+from trueport.gateway.limits.base import BudgetSpent, RateLimited, headers
+from trueport.gateway.objects.ownership import EventNotes, bind, further, noted
 from trueport.gateway.ports import Tools
+from trueport.gateway.repeats import key_of
 from trueport.gateway.screening import screen_input
 from trueport.gateway.settlement import Settlement
 from trueport.gateway.streaming import SseSplitter, events
+from trueport.gateway.tokens import CAREFUL, estimate_input_tokens
+from trueport.gateway.translate.rules import UnreadableAnswer
 from trueport.gateway.upstream import UpstreamFailure, UpstreamTruncated
 from trueport.kit.deadline import Deadline
 from trueport.kit.errors import InvalidRequest, TrueportError, Unauthenticated
@@ -24,7 +46,10 @@ from trueport.kit.errors import InvalidRequest, TrueportError, Unauthenticated
 CLIENT_GONE: Final = "client_closed"
 LONGEST_ANSWER_BYTES: Final = 64 << 20
 _SSE: Final = "text/event-stream"
+_JSON: Final = (b"content-type", b"application/json")
+_EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _KEPT_CONTENT_BYTES: Final = 8 << 20
+_MOST_PAGES: Final = 20
 _REVOCATION_LOOK_S: Final = 1.0
 
 
@@ -46,15 +71,21 @@ async def relay(call: Call, tools: Tools) -> Reply:
         return refusal(call, error)
     settlement = Settlement(call, caller, snapshot, tools)
     try:
-        request = settlement.request = call.dialect.read(call.method, call.path, _content_type(call), call.body)
+        query = without_key(call.query)
+        request = call.dialect.read(call.method, call.path, query, _content_type(call), call.body)
+        settlement.request = request
         admitted, settlement.reservation = await admit(call, caller, request, snapshot, tools)
+        admitted = await bind(admitted, tools.objects, tools.wire_of)
         settlement.record = tools.recorder.intent(admitted)
         recorded = Recorded(admitted, settlement.record)
         screened = await screen_input(recorded, tools.screener)
         if tools.recorder.waits_before_upstream:
             await recorded.record.durable()
+        kept = await _earlier_answer(screened, tools, settlement)
+        if kept is not None:
+            return await _give_again(*kept, screened, settlement)
         answered = await send(screened, tools, settlement)
-        return await _pass_on(answered, settlement)
+        return await _pass_on(answered, settlement, tools)
     except TrueportError as error:
         return _refuse(call, error, settlement)
     except asyncio.CancelledError as stop:
@@ -107,62 +138,172 @@ def _refuse(call: Call, error: TrueportError, settlement: Settlement) -> Reply:
     else:
         outcome = Outcome(end="refused", status=error.status, error=error.code)
     settlement.close(outcome)
-    rate_headers = headers(error.standing) if isinstance(error, RateLimited) else None
+    rate_headers = headers(error.standing) if isinstance(error, RateLimited | BudgetSpent) else None
     receipt = settlement.record.receipt if settlement.record else settlement.receipt
     return refusal(call, error, settlement, receipt=receipt, rate_headers=rate_headers)
 
 
-async def _pass_on(answered: Answered, settlement: Settlement) -> Reply:
-    admitted = answered.admitted
-    head = _answer_headers(answered, settlement)
+def _cache_name(admitted: Admitted) -> bytes | None:
+    """Under which name the call's answer may be kept; None where route, request or client do not want that."""
+    if not admitted.cache_s:
+        return None
+    for name, value in admitted.call.headers:
+        if name == b"cache-control" and any(word in value.lower() for word in (b"no-cache", b"no-store")):
+            return None
+    return name_of(admitted)
+
+
+async def _earlier_answer(
+    screened: Screened, tools: Tools, settlement: Settlement
+) -> tuple[KeptAnswer, tuple[bytes, bytes]] | None:
+    """An answer that this call gets instead of asking a provider, and the header that says so."""
+    admitted = screened.recorded.admitted
+    key = key_of(admitted.call)
+    if key is not None:
+        found = await tools.repeats.claim(admitted, key)
+        if isinstance(found, KeptAnswer):
+            return found, (b"x-idempotent-replay", b"true")
+        settlement.claim = found
+    settlement.keeps_as, settlement.keeps_s = _cache_name(admitted), admitted.cache_s
+    kept = tools.cache.find(settlement.keeps_as) if settlement.keeps_as is not None else None
+    return None if kept is None else (kept, (b"x-trueport-cache", b"hit"))
+
+
+async def _give_again(kept: KeptAnswer, mark: tuple[bytes, bytes], screened: Screened, settlement: Settlement) -> Reply:
+    """An earlier answer to the same request. The policies have seen the request like any other."""
+    recorded = screened.recorded
+    await recorded.record.durable()
+    outcome = Outcome(
+        end="completed",
+        status=kept.status,
+        model_served=kept.model,
+        reply_bytes=len(kept.body),
+        repeats=kept.interaction_id,
+        content=kept.body,
+    )
+    settlement.close(outcome)
+    call = recorded.admitted.call
+    head = [
+        *kept.headers,
+        *own_headers(call, settlement, decision=screened.decision.encode(), receipt=recorded.record.receipt),
+        *recorded.admitted.rate_headers,
+        mark,
+    ]
+    told = {b"x-trueport-provider": kept.provider.encode(), b"x-trueport-model": kept.model.encode()}
+    head = [(name, told.get(name, value)) for name, value in head]
+    return (
+        Reply(kept.status, head, stream=_one_piece(kept.body))
+        if kept.is_stream
+        else Reply(kept.status, head, kept.body)
+    )
+
+
+async def _one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
+
+
+async def _pass_on(answered: Answered, settlement: Settlement, tools: Tools) -> Reply:
     if answered.answer.status == 200 and answered.content_type.startswith(_SSE):
-        try:
-            await answered.record.durable()
-        except BaseException:
-            answered.answer.close()
-            raise
-        stream = _stream(answered, settlement)
-        # Closing a generator that never ran runs none of it, so it is brought to where its `finally` holds.
-        await anext(stream)
-        return Reply(200, head, stream=stream)
-    body = await answered.answer.read(LONGEST_ANSWER_BYTES)
-    body = _without_secret(body, answered)
-    may_use_model = admitted.caller.may_use_model
-    if admitted.request.lists_models and answered.answer.status < 300 and not may_use_model(""):
-        body = admitted.call.dialect.only_models(body, may_use_model)
+        return await _pass_on_stream(answered, settlement, tools)
+    answered, body = await _whole(answered, settlement, tools)
+    asked = answered.asked
     usage: Usage | None = None
     usage_source: UsageSource = "none"
     doubtful, model = False, None
     if answered.answer.status < 300:
-        reported, doubtful, model = admitted.call.dialect.usage(body)
-        usage, usage_source = settlement.metered(reported, output_tokens=estimated_input_tokens(body))
+        reported, doubtful, model = asked.dialect.usage(body)
+        usage, usage_source = settlement.metered(reported, output_tokens=_estimated_output(body))
+    outcome = Outcome(
+        end="completed",
+        status=answered.answer.status,
+        model_served=model,
+        usage=usage,
+        usage_source=usage_source,
+        usage_doubtful=doubtful,
+        first_byte_us=answered.first_byte_us,
+        upstream_request_id=answered.answer.upstream_request_id,
+    )
+    try:
+        status, head, body = _in_clients_terms(answered, settlement, body)
+    except UnreadableAnswer as error:
+        settlement.close(replace(outcome, end="upstream_failed", status=error.status, error=error.code))
+        raise
+    if asked.bridge is None:
+        body = await noted(answered.admitted, status, body, answered.target.credential.id, tools.objects)
     # The intent has been on its way to the disk since before the provider was called.
     await answered.record.durable()
-    settlement.close(
-        Outcome(
-            end="completed",
-            status=answered.answer.status,
-            model_served=model,
-            usage=usage,
-            usage_source=usage_source,
-            usage_doubtful=doubtful,
-            first_byte_us=answered.first_byte_us,
-            reply_bytes=len(body),
-            upstream_request_id=answered.answer.upstream_request_id,
-            content=body,
-        )
-    )
-    return Reply(answered.answer.status, head, body)
+    settlement.answers_with(head)
+    settlement.close(replace(outcome, reply_bytes=len(body), content=body))
+    if status == 200:
+        settlement.keep(head, body, is_stream=False)
+    return Reply(status, head, body)
 
 
-async def _stream(answered: Answered, settlement: Settlement) -> AsyncGenerator[bytes, None]:
+async def _whole(answered: Answered, settlement: Settlement, tools: Tools) -> tuple[Answered, bytes]:
+    """An answer with its whole body; of a list the first page with something of the tenant's on it, or the last."""
+    body = _without_secret(await answered.answer.read(LONGEST_ANSWER_BYTES), answered)
+    for _ in range(_MOST_PAGES - 1):
+        onward = await further(answered.admitted, answered.answer.status, body, tools.objects)
+        if onward is None:
+            break
+        answered = await send(Screened(Recorded(onward, answered.record), answered.decision), tools, settlement)
+        body = _without_secret(await answered.answer.read(LONGEST_ANSWER_BYTES), answered)
+    return answered, body
+
+
+def _in_clients_terms(answered: Answered, settlement: Settlement, body: bytes) -> tuple[int, HeaderList, bytes]:
+    """A whole answer as the client gets it: as it came, or translated where the provider speaks another wire."""
+    admitted, bridge, status = answered.admitted, answered.asked.bridge, answered.answer.status
+    if bridge is None:
+        head = _answer_headers(answered, settlement)
+        may_use_model = admitted.caller.may_use_model
+        if admitted.request.lists_models and status < 300 and not may_use_model(""):
+            body = admitted.call.dialect.only_models(body, may_use_model)
+        return status, head, body
+    if status < 300:
+        return status, _answer_headers(answered, settlement, _JSON), bridge.answer(body)
+    call = admitted.call
+    error = bridge.error(status, body)
+    status, own, body = call.dialect.refusal(error, call.interaction_id, call.request_id)
+    told = {name for name, _ in own}
+    return status, [*own, *(pair for pair in _answer_headers(answered, settlement, _JSON) if pair[0] not in told)], body
+
+
+async def _pass_on_stream(answered: Answered, settlement: Settlement, tools: Tools) -> Reply:
+    own_type = _EVENTS if answered.asked.bridge is not None else None
+    if answered.admitted.request.streams_as == "array":
+        own_type = _JSON
+    head = _answer_headers(answered, settlement, own_type)
+    settlement.answers_with(head)
+    try:
+        await answered.record.durable()
+    except BaseException:
+        answered.answer.close()
+        raise
+    stream = _stream(answered, settlement, head, _notes(answered, tools))
+    # Closing a generator that never ran runs none of it, so it is brought to where its `finally` holds.
+    await anext(stream)
+    return Reply(200, head, stream=stream)
+
+
+def _notes(answered: Answered, tools: Tools) -> EventNotes | None:
+    """What remembers the objects that the stream's events bring into being; None where none does."""
+    if answered.asked.bridge is not None:
+        return None
+    notes = EventNotes(answered.admitted, answered.target.credential.id, tools.objects)
+    return notes if notes.are_due else None
+
+
+async def _stream(
+    answered: Answered, settlement: Settlement, head: HeaderList, notes: EventNotes | None
+) -> AsyncGenerator[bytes, None]:
     """The provider's events as the client gets them, after an empty piece that is there at once.
 
     Settles when it ends, breaks, or is closed from outside.
     """
-    call, request = answered.admitted.call, answered.admitted.request
+    call = answered.admitted.call
     timeouts = answered.timeouts
-    reader = call.dialect.stream_reader(request)
+    reader = _reader(answered)
     revocation = _RevocationWatch(answered)
     source = events(answered.answer, SseSplitter(), event_s=timeouts.event_s, deadline=Deadline.after(timeouts.total_s))
     content = bytearray()
@@ -174,6 +315,8 @@ async def _stream(answered: Answered, settlement: Settlement) -> AsyncGenerator[
         async for batch in source:
             if not answered.admitted.caller.is_live():
                 raise KeyRevoked
+            if notes is not None:
+                await notes.before(batch)
             piece = reader.pass_on(batch)
             if len(content) < _KEPT_CONTENT_BYTES:
                 content += piece
@@ -182,11 +325,16 @@ async def _stream(answered: Answered, settlement: Settlement) -> AsyncGenerator[
                 yield piece
         if not reader.is_complete and not reader.failed:
             raise UpstreamTruncated("The provider's stream ended before it was complete.")
+        if ending := reader.ending():
+            content += ending
+            sent += len(ending)
+            yield ending
     except TrueportError as problem:
         if reader.has_ended and isinstance(problem, UpstreamFailure):
             return  # the client has everything; how the connection went down afterwards changes nothing
         error = problem
-        yield call.dialect.error_event(problem, call.interaction_id, call.request_id)
+        event = call.dialect.error_event(problem, call.interaction_id, call.request_id)
+        yield reader.error(event) if isinstance(reader, ArrayReader) else event
     except BaseException as cut:
         stop = cut
         raise
@@ -205,8 +353,20 @@ async def _stream(answered: Answered, settlement: Settlement) -> AsyncGenerator[
             upstream_request_id=answered.answer.upstream_request_id,
             content=bytes(content),
         )
-        settlement.close(_ended(outcome, error, stop, failed_inside=reader.failed))
+        outcome = _ended(outcome, error, stop, failed_inside=reader.failed)
+        settlement.close(outcome)
+        if outcome.end == "completed" and len(content) == sent:
+            settlement.keep(head, bytes(content), is_stream=True)
         answered.answer.close()
+
+
+def _reader(answered: Answered) -> StreamReader:
+    """What meters the provider's stream and makes the client's of it."""
+    asked, request = answered.asked, answered.admitted.request
+    if asked.bridge is None:
+        return asked.dialect.stream_reader(asked.request)
+    reader = asked.bridge.reader(asked.dialect.stream_reader(asked.request))
+    return ArrayReader(reader) if request.streams_as == "array" else reader
 
 
 class _RevocationWatch:
@@ -264,12 +424,34 @@ def _possibly_billed(settlement: Settlement) -> tuple[Usage | None, UsageSource]
     return settlement.metered(None, output_tokens=0) if settlement.served_by else (None, "none")
 
 
-def _answer_headers(answered: Answered, settlement: Settlement) -> HeaderList:
-    admitted: Admitted = answered.admitted
-    head = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answered.answer.headers.items()]
+def _answer_headers(
+    answered: Answered, settlement: Settlement, own_type: tuple[bytes, bytes] | None = None
+) -> HeaderList:
+    """The headers of an answer; `own_type` is its content type where it is written anew."""
+    admitted, bridge = answered.admitted, answered.asked.bridge
+    head = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in answered.answer.headers.items()
+        if not (name == "content-type" and own_type is not None)
+    ]
+    if own_type is not None:
+        head.append(own_type)
+    if bridge is not None and bridge.dropped:
+        head.append((b"x-trueport-dropped", ",".join(bridge.dropped).encode("ascii", "replace")))
+    if settlement.keeps_as is not None:
+        head.append((b"x-trueport-cache", b"miss"))
     head += own_headers(admitted.call, settlement, decision=answered.decision.encode(), receipt=answered.record.receipt)
     head += admitted.rate_headers
     return head
+
+
+def _estimated_output(body: bytes) -> int:
+    """About the tokens of the texts in an answer whose provider did not count them."""
+    try:
+        said = msgspec.json.decode(body)
+    except UNREADABLE:
+        said = None
+    return estimate_input_tokens(said if isinstance(said, dict) else None, body, "", counter=CAREFUL)
 
 
 def _without_secret(body: bytes, answered: Answered) -> bytes:

@@ -1,43 +1,92 @@
 """Closing a call exactly once, whatever happens to it."""
 
 from dataclasses import replace
+from typing import Final
 
-from trueport.gateway.admission import estimated_input_tokens
-from trueport.gateway.call import Attempt, Call, Caller, Outcome, Request, Usage, UsageSource
+from trueport.gateway.breaker.base import Permit, Verdict
+from trueport.gateway.cache import KeptAnswer
+from trueport.gateway.call import Attempt, Call, Caller, HeaderList, Outcome, Request, Usage, UsageSource
 from trueport.gateway.limits.base import Reservation
 from trueport.gateway.ports import OpenRecord, Tools
 from trueport.gateway.pricing import cost_nano_usd
+from trueport.gateway.repeats import Claim
 from trueport.gateway.snapshot import Target, TenantSnapshot
+from trueport.gateway.tokens import CAREFUL, estimate_input_tokens
 
-_METERED = frozenset({"chat/completions", "completions", "embeddings"})
+_METERED: Final = frozenset({"chat", "text", "embeddings"})
+_KEPT_HEADERS: Final = frozenset({b"content-type", b"x-trueport-dropped"})
+_VERDICTS: Final[dict[str, Verdict]] = {"completed": "ok", "key_revoked": "ok", "upstream_failed": "fail"}
 
 
 class Settlement:
-    """What is owed for one call: its reservation and its outcome record.
+    """What is owed for one call: its reservation, its permits and its outcome record.
 
     The stages fill in what they learn; `close` is synchronous and works during cancellation. The first closing
     counts and later ones do nothing.
     """
 
-    __slots__ = ("_call", "_caller", "_snapshot", "_tools", "attempts", "is_closed", "receipt", "record", "request",
-                 "reservation", "served_by")  # fmt: skip
+    __slots__ = ("_asked", "_call", "_caller", "_head", "_permit", "_snapshot", "_tools", "attempts", "claim",
+                 "is_closed", "keeps_as", "keeps_s", "receipt", "record", "request", "reservation",
+                 "served_by")  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, snapshot: TenantSnapshot, tools: Tools) -> None:
         self._call = call
         self._caller = caller
         self._snapshot = snapshot
         self._tools = tools
+        self._asked: Request | None = None
+        self._permit: Permit | None = None
         self.request: Request | None = None
         self.reservation: Reservation | None = None
         self.record: OpenRecord | None = None
+        self._head: HeaderList = []
         self.attempts: list[Attempt] = []
+        self.claim: Claim | None = None
         self.served_by: Target | None = None
         self.is_closed = False
+        self.keeps_as: bytes | None = None
+        self.keeps_s = 0
         self.receipt = ""
 
     @property
     def policy_version(self) -> int:
         return self._snapshot.policy_version
+
+    def asks(self, target: Target, request: Request) -> None:
+        """`target` is now asked this; it is the one that serves until another is asked."""
+        self.served_by, self._asked = target, request
+
+    def holds(self, permit: Permit) -> None:
+        """The circuit's verdict on the present attempt is still to come: with the end of the answer."""
+        if permit.kind == "probe":
+            # Others wait for this one: that an answer has begun has to do, the rest of a stream may take minutes.
+            self._tools.breakers.report(permit, "ok")
+        else:
+            self._permit = permit
+
+    def answers_with(self, head: HeaderList) -> None:
+        """The headers of the answer that is about to leave."""
+        self._head = head
+
+    def keep(self, head: HeaderList, body: bytes, *, is_stream: bool) -> None:
+        """Keep a whole answer for the next call of its name, where the route allows that."""
+        target = self.served_by
+        if self.keeps_as is None or target is None:
+            return
+        own = [pair for pair in head if pair[0] in _KEPT_HEADERS]
+        self._tools.cache.keep(
+            self.keeps_as,
+            KeptAnswer(
+                interaction_id=self._call.interaction_id,
+                status=200,
+                headers=own,
+                body=body,
+                is_stream=is_stream,
+                provider=target.credential.provider,
+                model=target.model or (self.request.model if self.request else None) or "",
+                expires_s=self._tools.clock.monotonic() + self.keeps_s,
+            ),
+        )
 
     def close(self, outcome: Outcome) -> None:
         """Price and record the outcome, give back what was reserved and not used, and count the call."""
@@ -58,9 +107,13 @@ class Settlement:
             else:
                 self.receipt = self._tools.recorder.refused(self._call, self._caller, self._snapshot, outcome)
         finally:
+            if self._permit is not None:
+                self._tools.breakers.report(self._permit, _VERDICTS.get(outcome.end, "void"))
             if self.reservation is not None:
                 used = outcome.usage.total_tokens if outcome.usage else 0
-                self._tools.limits.settle(self.reservation, used)
+                self._tools.limits.settle(self.reservation, used, self._charge(outcome))
+            if self.claim is not None:
+                self._tools.repeats.settle(self.claim, outcome, self._head)
             took_us = int((self._tools.clock.monotonic() - self._call.started_s) * 1e6)
             self._tools.metrics.count(self._call.dialect.name, outcome, took_us)
 
@@ -73,16 +126,28 @@ class Settlement:
 
     def _estimated(self, output_tokens: int) -> Usage | None:
         """A stand-in for operations that are metered in tokens; None for the others."""
-        if self.request is None or self.request.operation not in _METERED:
+        request = self._asked or self.request
+        if request is None or request.kind not in _METERED:
             return None
-        return Usage(estimated_input_tokens(self.request.body), output_tokens)
+        return Usage(
+            estimate_input_tokens(request.members, request.body, request.model or "", counter=CAREFUL), output_tokens
+        )
+
+    def _charge(self, outcome: Outcome) -> int | None:
+        """What budgets are charged, None for all that was reserved: the price of what was used is not known."""
+        return 0 if outcome.usage is None else outcome.cost_nano_usd
 
     def _price(self, outcome: Outcome) -> tuple[int | None, str | None]:
         """Nano-dollars, None for a model without a price, and the version of the book that was looked into."""
         if outcome.usage is None or self.served_by is None or self.request is None:
             return None, None
-        book = self._tools.prices
-        model = outcome.model_served or self.served_by.model or self.request.model or ""
-        provider = self.served_by.credential.provider
-        price = book.price_of(provider, model) or book.price_of(provider, self.request.model or "")
-        return (cost_nano_usd(outcome.usage, price) if price else None), book.version
+        book = self._snapshot.prices or self._tools.prices
+        provider, now = self.served_by.credential.provider, self._tools.clock.now()
+        asked = (self._asked or self.request).model or ""
+        names = (outcome.model_served, self.served_by.model, asked)
+        # Whoever runs a server of his own could let it name a cheaper model than it was asked for.
+        for model in names[1:] if provider == "openai_compatible" else names:
+            price = book.price_of(provider, model, now) if model else None
+            if price is not None:
+                return cost_nano_usd(outcome.usage, price), book.version
+        return None, book.version

@@ -1,4 +1,5 @@
-"""A deterministic provider that speaks OpenAI's dialect, keeps books, and misbehaves when asked.
+"""A deterministic provider that speaks the dialects of OpenAI, Anthropic, Google and Azure, keeps books, and
+misbehaves when asked.
 
 The demo calls it, and tests and benchmarks put it behind the gateway. It is written as a bare asyncio protocol
 for two reasons: it must cost next to nothing when it is the far end of a benchmark, and its faults reach down to

@@ -21,8 +21,8 @@ from trueport.simulator.reply import Event, Reply
 from trueport.simulator.requests import ChatRequest
 from trueport.simulator.script import Script, ToolCall
 from trueport.simulator.streams import ChunkStart, stream_reply
-from trueport.simulator.text import digest_of
-from trueport.simulator.usage import Usage, count_tokens, pieces, reported
+from trueport.simulator.text import digest_of, json_answer
+from trueport.simulator.usage import Usage, count_tokens, pieces, reported, usage_json
 
 _encode: Final = msgspec.json.encode
 
@@ -47,7 +47,7 @@ def answer(request: ChatRequest, script: Script, body_digest: str) -> Reply:
     texts = list(request.texts())
     prompt = "\n".join(texts)
     digest = digest_of(prompt)
-    choices = compose(script, _wanted(request, script), digest)
+    choices = compose(script, _wanted(request, script, digest), digest)
     prompt_tokens = count_tokens(prompt) + _TOKENS_PER_MESSAGE * len(request.messages) + _TOKENS_PER_ANSWER
     usage = counted(prompt_tokens, choices, script)
     if request.stream:
@@ -55,15 +55,25 @@ def answer(request: ChatRequest, script: Script, body_digest: str) -> Reply:
     return _whole(request, choices, usage, script, body_digest)
 
 
-def _wanted(request: ChatRequest, script: Script) -> Wanted:
+def _wanted(request: ChatRequest, script: Script, digest: bytes) -> Wanted:
     form = request.response_format
     return Wanted(
         choices=request.n or 1,
         limit=request.limit(),
-        tools=script.tools if request.may_call_tools() else (),
+        tools=_tools(request, script, digest) if request.tools else (),
         is_json=form is not None and form.type != "text",
         schema=form.json_schema.schema if form is not None and form.json_schema is not None else None,
     )
+
+
+def _tools(request: ChatRequest, script: Script, digest: bytes) -> tuple[ToolCall, ...]:
+    """The script's calls; without any, one of the function that the request insists on."""
+    if not request.may_call_tools():
+        return ()
+    forced = None if script.tools else request.forced_function()
+    if forced is None:
+        return script.tools
+    return (ToolCall(forced.name, json_answer(digest, 0, forced.parameters or {"type": "object"})),)
 
 
 def _whole(request: ChatRequest, choices: list[Choice], usage: Usage, script: Script, body_digest: str) -> Reply:
@@ -91,8 +101,9 @@ def _whole(request: ChatRequest, choices: list[Choice], usage: Usage, script: Sc
 
 def with_usage(body: bytes, usage: Usage, script: Script) -> bytes:
     """The JSON object `body` with its usage as the script wants it told, and the extra members it wants."""
-    misreport = script.fault("usage")
-    told = reported(usage, misreport.word("usage") if misreport else None)
+    if not script.faults and not script.extra:
+        return b'%b,"usage":%b}' % (body[:-1], usage_json(usage))
+    told = reported(usage, script.usage_shape)
     more = EXTRA_FIELDS if "fields" in script.extra else b""
     return b"%b%b%b}" % (body[:-1], b"".join(b',"usage":%b' % one for one in told), more)
 

@@ -12,8 +12,10 @@ from typing import Final
 
 from trueport.simulator.faults import parse_fault
 from trueport.simulator.script import NO_SCRIPT, DirectiveError, FaultCall, Script, ToolCall, count, seconds
+from trueport.simulator.usage import Usage
 
-_USAGE_FIELDS: Final = ("prompt", "completion", "cached", "reasoning")
+_USAGE_FIELDS: Final = Usage._fields
+_FILTERS: Final = ("hate", "self_harm", "sexual", "violence", "jailbreak")
 _EXTRAS: Final = ("fields", "comment", "event", "crlf", "cr", "mixed")
 _DEFAULT_EXTRAS: Final = frozenset({"fields", "comment", "event"})
 _MOST_TOKENS: Final = 1_000_000
@@ -32,6 +34,17 @@ class Directive:
 
 def _say(script: Script, value: str) -> Script:
     return replace(script, say=value)
+
+
+def _think(script: Script, value: str) -> Script:
+    return replace(script, think=value)
+
+
+def _filter(script: Script, value: str) -> Script:
+    category = value or "violence"
+    if category not in _FILTERS:
+        raise DirectiveError(f"filter is one of {', '.join(_FILTERS)}; got {category!r}")
+    return replace(script, filtered=category)
 
 
 def _tokens(script: Script, value: str) -> Script:
@@ -80,6 +93,13 @@ def _fault(script: Script, value: str) -> Script:
 
 _ROWS: Final = (
     Directive("say", "[[say: Good morning.]]", "Answers exactly this text.", _say),
+    Directive(
+        "think",
+        "[[think: The user greets me.]]",
+        "Thinks this where thoughts are asked for (Anthropic, Google); at OpenAI's responses it adds a reasoning item "
+        "with this summary.",
+        _think,
+    ),
     Directive("tokens", "[[tokens: 40]]", "Answers with this many tokens.", _tokens),
     Directive(
         "pace",
@@ -96,10 +116,23 @@ _ROWS: Final = (
     Directive(
         "usage",
         "[[usage: prompt=10 completion=5 cached=4 reasoning=2]]",
-        "Reports and bills these token counts instead of the counted ones.",
+        "Reports and bills these counts instead of the counted ones; also `cache_write`, `cache_write_1h`, "
+        "`tool_prompt`, `audio_ms`, `images` and `web_searches`, where the dialect has them.",
         _usage,
     ),
-    Directive("finish", "[[finish: content_filter]]", "Gives this finish reason.", _finish),
+    Directive(
+        "finish",
+        "[[finish: content_filter]]",
+        "Gives this finish reason; OpenAI's words are put into those of the dialect, others are sent as written.",
+        _finish,
+    ),
+    Directive(
+        "filter",
+        "[[filter: violence]]",
+        "The provider's own content filter objects: Azure and OpenAI answer 400, Google blocks the prompt, Anthropic "
+        "stops with `refusal`. Or `hate`, `self_harm`, `sexual`, `jailbreak`.",
+        _filter,
+    ),
     Directive(
         "extra",
         "[[extra: fields comment event crlf]]",

@@ -1,10 +1,13 @@
-"""Errors as OpenAI words them."""
+"""Errors as OpenAI words them, and what else is particular to its dialect."""
 
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
-from trueport.simulator.reply import Reply
+from trueport.simulator.dialect import Dialect, Marks, bearer_key
+from trueport.simulator.http import Request
+from trueport.simulator.reply import OPENAI_LETTERHEAD, Reply
 
 _TYPES: Final = {
     401: "invalid_request_error",
@@ -39,7 +42,14 @@ def error_body(message: str, kind: str, *, param: str | None = None, code: str |
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
-def error_reply(status: int, message: str | None = None, *, param: str | None = None, code: str | None = None) -> Reply:
+def error_reply(
+    status: int,
+    message: str | None = None,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    retry_after: str | None = None,  # noqa: ARG001 - other dialects tell it in the body
+) -> Reply:
     """The reply OpenAI gives with this status; `message` and `code` default to its usual ones."""
     default_type = "server_error" if status >= 500 else "invalid_request_error"
     text = message or _MESSAGES.get(status, "The simulated provider refuses this request.")
@@ -54,7 +64,54 @@ def invalid_key(key: str | None) -> Reply:
     return error_reply(401, f"Incorrect API key provided: {key[:3]}{'*' * 8}{key[-2:]}.")
 
 
+def filtered() -> Reply:
+    """The refusal of a prompt that the provider's own filter objects to."""
+    message = "Your request was rejected as a result of our safety system."
+    return error_reply(400, message, code="content_policy_violation")
+
+
 def missing_model(model: str) -> Reply:
     return error_reply(
         404, f"The model `{model}` does not exist or you do not have access to it.", code="model_not_found"
     )
+
+
+def _unauthorised(request: Request, key: str | None) -> Reply:  # noqa: ARG001 - elsewhere the path matters
+    return invalid_key(key)
+
+
+def _stream_error(request_id: str, number: int) -> bytes:  # noqa: ARG001 - other dialects tell them
+    return b"data: %b\n\n" % error_body(_MESSAGES[500], "server_error")
+
+
+CHAT_MARKS: Final = Marks(
+    is_end=lambda data: data.startswith(b"data: [DONE]"),
+    finish=b'"finish_reason":"',
+    index=(b'"index":0', b'"index":7'),
+    id=(b'"id":"chatcmpl-', b'"id":"other-'),
+    text=b'"content":"',
+)
+OPENAI: Final = Dialect("openai", OPENAI_LETTERHEAD, bearer_key, _unauthorised, error_reply, _stream_error, CHAT_MARKS)
+
+
+def _numbered_error(request_id: str, number: int) -> bytes:  # noqa: ARG001
+    body = msgspec.json.encode(
+        {"type": "error", "code": "server_error", "message": _MESSAGES[500], "param": None, "sequence_number": number}
+    )
+    return b"event: error\ndata: %b\n\n" % body
+
+
+_LAST_EVENTS: Final = (b"event: response.completed", b"event: response.incomplete", b"event: response.failed")
+
+# The responses API streams in another way than the rest.
+RESPONSES: Final = replace(
+    OPENAI,
+    stream_error=_numbered_error,
+    marks=Marks(
+        is_end=lambda data: data.startswith(_LAST_EVENTS),
+        finish=b'"type":"response.completed"',
+        index=(b'"output_index":0', b'"output_index":7'),
+        id=(b'"id":"resp_', b'"id":"other_'),
+        text=b'"delta":"',
+    ),
+)

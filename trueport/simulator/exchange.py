@@ -46,12 +46,19 @@ class Exchange:
         if entry.stream:
             entry.events_sent += write.pieces
         if entry.bytes_sent == len(write.wire):
-            entry.prompt_tokens, entry.cached_tokens = self.usage.prompt, self.usage.cached
+            self._bill_request()
         if write.tokens:
             entry.reasoning_tokens = self.usage.reasoning
         if write.payload and self._kept_bytes < _MOST_SENT_KEPT:
             self.sent.append(write.payload)
             self._kept_bytes += len(write.payload)
+
+    def _bill_request(self) -> None:
+        """What is owed as soon as an answer begins."""
+        entry, usage = self.entry, self.usage
+        entry.prompt_tokens, entry.cached_tokens = usage.prompt, usage.cached
+        entry.cache_write_tokens, entry.cache_write_1h_tokens = usage.cache_write, usage.cache_write_1h
+        entry.audio_ms, entry.images, entry.web_searches = usage.audio_ms, usage.images, usage.web_searches
 
     def as_json(self) -> dict[str, object]:
         """Exactly what was received and sent; `sent` is the body without HTTP's chunk framing, from its beginning."""

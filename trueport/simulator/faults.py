@@ -12,16 +12,25 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import cache
 from itertools import chain, repeat
-from typing import Final
+from typing import Final, NamedTuple
 
-from trueport.simulator.errors import error_body, error_reply
+from trueport.simulator.dialect import Dialect
 from trueport.simulator.http import Request
 from trueport.simulator.reply import End, Event, Pause, Reply, Step, Write, first, framed
 from trueport.simulator.script import DirectiveError, FaultCall, Option, count
 from trueport.simulator.usage import SHAPES
 
-OnReply = Callable[[Reply, FaultCall, Request], Reply]
+OnReply = Callable[[Reply, FaultCall, "Asked"], Reply]
 OnSteps = Callable[[Iterator[Step], FaultCall], Iterator[Step]]
+
+
+class Asked(NamedTuple):
+    """What is being answered, and in whose words."""
+
+    request: Request
+    dialect: Dialect
+    request_id: str
+
 
 # A reset overtakes bytes still on their way, so what was sent before it gets a moment to arrive.
 _BEFORE_RESET_S: Final = 0.05
@@ -72,12 +81,13 @@ def _option(word: str) -> tuple[str, str]:
 # --- instead of the answer ---------------------------------------------------------------------------------
 
 
-def _status(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001 - one signature for all
+def _status(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001 - one signature for all
     status = call.count("status")
-    error = error_reply(status)
-    if call.has("retry-after"):
-        return replace(error, headers=(("retry-after", _retry_after(call.word("retry-after"))),))
-    return error
+    if not call.has("retry-after"):
+        return asked.dialect.error(status)
+    wait = _retry_after(call.word("retry-after"))
+    error = asked.dialect.error(status, retry_after=wait)
+    return replace(error, headers=(*error.headers, ("retry-after", wait)))
 
 
 def _retry_after(text: str) -> str:
@@ -89,13 +99,14 @@ def _retry_after(text: str) -> str:
     return format_datetime(moment, usegmt=True)
 
 
-def _echo_key(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    key = request.headers.get("authorization", "").removeprefix("Bearer ")
-    return error_reply(401, f"Incorrect API key provided: {key}. You can find your API key in your account.")
+def _echo_key(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
+    key = asked.dialect.key(asked.request)
+    message = f"Incorrect API key provided: {key}. You can find your API key in your account."
+    return asked.dialect.error(401, message)
 
 
-def _redirect(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    moved = error_reply(call.count("redirect"), "Moved.")
+def _redirect(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
+    moved = asked.dialect.error(call.count("redirect"), "Moved.")
     return replace(moved, headers=(("location", call.word("location")),))
 
 
@@ -106,25 +117,25 @@ def _with_headers(reply: Reply, *more: tuple[str, str]) -> Reply:
     return replace(reply, headers=(*reply.headers, *more))
 
 
-def _many_headers(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _many_headers(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return _with_headers(reply, *((f"x-simulator-{n}", "x") for n in range(call.count("headers"))))
 
 
-def _big_header(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _big_header(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return _with_headers(reply, ("x-simulator-big", "x" * call.count("big-header")))
 
 
-def _set_cookie(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _set_cookie(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return _with_headers(reply, ("set-cookie", "__cf_bm=simulator; path=/; HttpOnly"), ("set-cookie", "sid=1; path=/"))
 
 
-def _hop_by_hop(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _hop_by_hop(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return _with_headers(
         reply, ("connection", "x-hop"), ("x-hop", "1"), ("proxy-authenticate", "Basic"), ("upgrade", "h2c")
     )
 
 
-def _content_type(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _content_type(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return replace(reply, content_type=call.word("content-type"))
 
 
@@ -161,11 +172,23 @@ def _insert(events: Iterable[Event], after: int, more: Event) -> Iterator[Event]
         yield more
 
 
-def _stream_error(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    message = error_body("The server had an error while processing your request. Sorry about that!", "server_error")
+def _stream_error(reply: Reply, call: FaultCall, asked: Asked) -> Reply:
     if reply.events is None:
-        return error_reply(500)
-    return replace(reply, events=_cut_short(reply.events, call.count("after"), Event(b"data: %b\n\n" % message)))
+        return asked.dialect.error(500)
+    after = call.count("after")
+    event = asked.dialect.stream_error(asked.request_id, after)
+    if not _is_sse(reply):
+        event = b",\r\n%b\r\n]" % event.partition(b"data: ")[2].strip()
+    return replace(reply, events=_cut_short(reply.events, after, Event(event)))
+
+
+def _is_sse(reply: Reply) -> bool:
+    """Google also streams the elements of a JSON array."""
+    return reply.content_type.startswith("text/event-stream")
+
+
+def _as_event(reply: Reply, json: bytes) -> bytes:
+    return b"data: %b\n\n" % json if _is_sse(reply) else b",\r\n" + json
 
 
 def _cut_short(events: Iterable[Event], after: int, last: Event | None) -> Iterator[Event]:
@@ -177,45 +200,47 @@ def _cut_short(events: Iterable[Event], after: int, last: Event | None) -> Itera
         yield last
 
 
-def _no_done(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _no_done(reply: Reply, call: FaultCall, asked: Asked) -> Reply:
     if reply.events is None:
         return reply
     events = reply.events
     if call.has("after"):
         return replace(reply, events=_cut_short(events, call.count("after"), None))
-    return replace(reply, events=(event for event in events if not event.data.startswith(b"data: [DONE]")))
+    is_end = asked.dialect.marks.is_end
+    return replace(reply, events=(event for event in events if not is_end(event.data)))
 
 
-def _not_json(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _not_json(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     if reply.events is None:
         return replace(reply, body=b"<html><body>upstream connect error</body></html>")
-    return _inserted(reply, call.count("after"), b'data: {"choices": [{"index": 0, "delta\n\n')
+    return _inserted(reply, call.count("after"), _as_event(reply, b'{"choices": [{"index": 0, "delta'))
 
 
-def _long_line(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _long_line(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     padding = b'{"x_simulator_padding":"%b"' % (b"x" * call.count("long-line"))
     if reply.events is None:
         return replace(reply, body=padding + b"," + reply.body[1:])
-    return _inserted(reply, call.count("after"), b"data: %b}\n\n" % padding)
+    return _inserted(reply, call.count("after"), _as_event(reply, padding + b"}"))
 
 
-def _giant_event(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    line = b"data: " + b" " * 1000 + b"\n"
+def _giant_event(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
+    line = (b"data: " if _is_sse(reply) else b"") + b" " * 1000 + b"\n"
     lines = line * (call.count("giant-event") // len(line) + 1)
-    return _inserted(reply, call.count("after"), lines + b'data: {"x_simulator_padding":true}\n\n')
+    return _inserted(reply, call.count("after"), lines + _as_event(reply, b'{"x_simulator_padding":true}'))
 
 
-def _invalid_utf8(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    return _in_body(reply, call.count("after"), _corrupt)
+def _invalid_utf8(reply: Reply, call: FaultCall, asked: Asked) -> Reply:
+    text = asked.dialect.marks.text
+    return _in_body(reply, call.count("after"), lambda data: _corrupted(data, text))
 
 
-def _corrupt(data: bytes) -> bytes:
-    """`data` with two bytes that never occur in UTF-8 at the start of its content, or of its first string."""
-    mark = b'"content":"' if b'"content":"' in data else b':"'
+def _corrupted(data: bytes, text: bytes) -> bytes:
+    """`data` with two bytes that never occur in UTF-8 at the start of its text, or of its first string."""
+    mark = text if text in data else b':"'
     return data.replace(mark, mark + b"\xff\xfe", 1)
 
 
-def _bom(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _bom(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     if reply.events is None:
         return replace(reply, body=b"\xef\xbb\xbf" + reply.body)
     events = reply.events
@@ -223,28 +248,30 @@ def _bom(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG
     return replace(reply, events=marked)
 
 
-def _finish_twice(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _finish_twice(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     if reply.events is None:
         return reply
-    return replace(reply, events=_repeat_finish(reply.events))
+    return replace(reply, events=_repeat_finish(reply.events, asked.dialect.marks.finish))
 
 
-def _repeat_finish(events: Iterable[Event]) -> Iterator[Event]:
+def _repeat_finish(events: Iterable[Event], mark: bytes) -> Iterator[Event]:
     for event in events:
         yield event
-        if b'"finish_reason":"' in event.data:
+        if mark in event.data:
             yield event._replace(tokens=0)
 
 
-def _wrong_index(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    return _in_body(reply, call.count("after"), lambda data: data.replace(b'"index":0', b'"index":7', 1))
+def _wrong_index(reply: Reply, call: FaultCall, asked: Asked) -> Reply:
+    right, wrong = asked.dialect.marks.index
+    return _in_body(reply, call.count("after"), lambda data: data.replace(right, wrong, 1))
 
 
-def _wrong_id(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
-    return _in_body(reply, call.count("after"), lambda data: data.replace(b'"id":"chatcmpl-', b'"id":"other-', 1))
+def _wrong_id(reply: Reply, call: FaultCall, asked: Asked) -> Reply:
+    right, wrong = asked.dialect.marks.id
+    return _in_body(reply, call.count("after"), lambda data: data.replace(right, wrong, 1))
 
 
-def _gzip(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _gzip(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     compressed = _with_headers(reply, ("content-encoding", "gzip"))
     if call.word("gzip") == "bomb":
         return replace(compressed, events=None, body=_gzip_bomb(call.count("size")))
@@ -307,7 +334,7 @@ def _rst(steps: Iterator[Step], call: FaultCall) -> Iterator[Step]:
     yield End.RESET
 
 
-def _by_close(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _by_close(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return replace(reply, framing="close")
 
 
@@ -317,7 +344,7 @@ def _eof(steps: Iterator[Step], call: FaultCall) -> Iterator[Step]:
         yield End.CLOSE
 
 
-def _truncate_framing(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _truncate_framing(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     return replace(reply, framing="length" if call.word("truncate") == "length" else "chunked")
 
 
@@ -336,7 +363,7 @@ def _silence(steps: Iterator[Step], call: FaultCall) -> Iterator[Step]:
         yield Pause(float("inf"))
 
 
-def _drip_framing(reply: Reply, call: FaultCall, request: Request) -> Reply:  # noqa: ARG001
+def _drip_framing(reply: Reply, call: FaultCall, asked: Asked) -> Reply:  # noqa: ARG001
     """Comments need no known length; anything else keeps its framing."""
     return replace(reply, framing="chunked") if call.word("drip") == "comments" else reply
 
@@ -404,7 +431,7 @@ _AFTER_1: Final = Option("after", "count", "1")
 _ROWS: Final = (
     Fault(
         "status",
-        "Answers with this status (200 to 599) and OpenAI's error body. `retry-after` is sent as given; `date` or "
+        "Answers with this status (200 to 599) in the provider's words. `retry-after` is sent as given; `date` or "
         "`date:SECONDS` becomes an HTTP date.",
         (Option("status", "count", "500", least=200, most=599), Option("retry-after", "word")),
         on_reply=_status,
@@ -468,7 +495,8 @@ _ROWS: Final = (
     ),
     Fault(
         "no-done",
-        "A well-formed reply without `[DONE]`; with `after`, the stream ends there.",
+        "A well-formed reply without the end mark of its dialect (`[DONE]`, `message_stop`, `response.completed`, the "
+        "chunk with the finish reason); with `after`, the stream ends there.",
         (Option("after", "count"),),
         on_reply=_no_done,
     ),
@@ -507,7 +535,9 @@ _ROWS: Final = (
         (Option("usage", "word", "missing", SHAPES),),
     ),
     Fault("finish-twice", "Sends the event with the finish reason twice.", on_reply=_finish_twice),
-    Fault("wrong-index", "Numbers the first choice 7, from event `after` on.", (_AFTER_1,), _wrong_index),
+    Fault(
+        "wrong-index", "Numbers the first choice, block or item 7, from event `after` on.", (_AFTER_1,), _wrong_index
+    ),
     Fault("wrong-id", "Changes the id of the answer, from event `after` on.", (_AFTER_1,), _wrong_id),
     Fault("headers", "Adds this many headers.", (Option("headers", "count", "20000", most=100_000),), _many_headers),
     Fault(
@@ -529,12 +559,12 @@ _ROWS: Final = (
 FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in _ROWS}
 
 
-def bent_reply(reply: Reply, calls: Iterable[FaultCall], request: Request) -> Reply:
+def bent_reply(reply: Reply, calls: Iterable[FaultCall], asked: Asked) -> Reply:
     """`reply` as the faults want it said, each applied to what the one before left."""
     for call in calls:
         on_reply = FAULTS[call.name].on_reply
         if on_reply is not None:
-            reply = on_reply(reply, call, request)
+            reply = on_reply(reply, call, asked)
     return reply
 
 

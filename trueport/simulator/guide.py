@@ -1,4 +1,4 @@
-"""The tables of directives and faults as text: for the command's help and for ui/docs/simulator.md."""
+"""The tables of routes, directives and faults as text: for the command's help and for ui/docs/simulator.md."""
 
 import textwrap
 from typing import Final
@@ -8,6 +8,39 @@ from trueport.simulator.faults import FAULTS, TIMES, Fault
 from trueport.simulator.script import Option
 
 _WIDTH: Final = 100
+
+# Each dialect, how its paths are told, and what it answers there.
+DIALECTS: Final = (
+    (
+        "OpenAI",
+        "/v1/…",
+        "chat/completions, completions, responses (with /{id}, /cancel, /input_items, /input_tokens), embeddings, "
+        "moderations, models, files, batches, images/generations, images/edits, audio/speech, audio/transcriptions, "
+        "audio/translations",
+    ),
+    (
+        "Anthropic",
+        "/v1/messages…, /anthropic/v1/…",
+        "messages, messages/count_tokens, messages/batches (with /{id}, /cancel, /results); models when the request "
+        "has an anthropic-version",
+    ),
+    (
+        "Google",
+        "/v1beta/…, /v1/models/{model}:…, /v1/projects/…, /google/v1beta/…",
+        "generateContent, streamGenerateContent, countTokens, embedContent, batchEmbedContents, at Vertex AI's paths "
+        "predict; models",
+    ),
+    (
+        "Azure",
+        "/openai/…",
+        "deployments/{deployment}/… with an api-version, and v1/… without, for what OpenAI answers",
+    ),
+    (
+        "tokens",
+        "/token, /{tenant}/oauth2/v2.0/token",
+        "access tokens for Google's service accounts and Entra's clients",
+    ),
+)
 
 
 def how_to_write(fault: Fault) -> str:
@@ -21,6 +54,12 @@ def _example(option: Option) -> str:
     if option.choices:
         return f"{option.name}={'|'.join(option.choices)}"
     return f"{option.name}={option.default or ('N' if option.kind == 'count' else 'VALUE')}"
+
+
+def dialect_table() -> str:
+    """The dialects as a Markdown table."""
+    rows = [f"| {name} | `{'`, `'.join(paths.split(', '))}` | {answers} |" for name, paths, answers in DIALECTS]
+    return "\n".join(["| dialect | paths | what is answered there |", "|---|---|---|", *rows])
 
 
 def directive_table() -> str:
@@ -41,9 +80,12 @@ def _escaped(text: str) -> str:
 
 
 def help_text() -> str:
-    """Both tables for a terminal."""
+    """The tables for a terminal."""
     return "\n".join(
         [
+            "Dialects, and their paths:",
+            *(_entry(f"{name}: {paths}", answers) for name, paths, answers in DIALECTS),
+            "",
             "Directives, in any message or prompt:",
             *(_entry(row.example, row.summary) for row in DIRECTIVES.values()),
             "",

@@ -19,7 +19,9 @@ class Entry(msgspec.Struct, gc=False):
     """One call. It exists from the moment the request was received; `ended_us` is None until it is over.
 
     Times are microseconds since 1970. Tokens are those billed so far: the prompt from the first byte of a
-    successful reply, a plain answer with the first half of its body, a stream event by event.
+    successful reply, a plain answer with the first half of its body, a stream event by event. `prompt_tokens` is
+    all input and holds the cached and the cache-write tokens; `completion_tokens` is all output and holds the
+    reasoning, whatever the dialect calls them and counts apart.
     """
 
     seq: int
@@ -37,6 +39,12 @@ class Entry(msgspec.Struct, gc=False):
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_ms: int = 0
+    images: int = 0
+    web_searches: int = 0
+    dialect: str = "openai"
     events_sent: int = 0
     bytes_sent: int = 0
     completed: bool = False

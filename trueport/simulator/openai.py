@@ -1,17 +1,17 @@
-"""Which answer a request gets: the routes of the OpenAI dialect, and who may use them."""
+"""The routes of the OpenAI dialect."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from functools import partial
+from hashlib import sha256
+from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
-from trueport.simulator import chat, completions, embeddings
+from trueport.simulator import audio, batches, chat, completions, embeddings, files, images
 from trueport.simulator.answers import CREATED
-from trueport.simulator.directives import Tally, from_list, from_texts
-from trueport.simulator.errors import Refused, error_reply, invalid_key, missing_model
-from trueport.simulator.faults import bent_reply
-from trueport.simulator.http import Request
+from trueport.simulator.calls import Answer, Call, Handler, Route, json_reply
+from trueport.simulator.errors import OPENAI, RESPONSES, Refused, error_reply, filtered, missing_model
 from trueport.simulator.reply import Reply
 from trueport.simulator.requests import (
     ChatRequest,
@@ -21,7 +21,8 @@ from trueport.simulator.requests import (
     decode,
     inputs,
 )
-from trueport.simulator.script import NO_SCRIPT, DirectiveError, Script
+from trueport.simulator.responses import routes as responses
+from trueport.simulator.script import DirectiveError, Script
 
 _CHAT: Final = msgspec.json.Decoder(ChatRequest)
 _COMPLETION: Final = msgspec.json.Decoder(CompletionRequest)
@@ -30,7 +31,7 @@ _MODERATION: Final = msgspec.json.Decoder(ModerationRequest)
 
 MODELS: Final = ("sim-model", "sim-small", "sim-embedding", "gpt-4o", "gpt-4o-mini", "text-embedding-3-small")
 
-# Paths under these answer with an echo, so that a relay's pass-through can be seen from outside.
+# Paths under these that nothing else answers get an echo, so that a relay's pass-through can be seen from outside.
 _ECHOED: Final = frozenset(
     {"responses", "images", "audio", "files", "batches", "fine_tuning", "uploads", "vector_stores", "echo"}
 )
@@ -40,89 +41,55 @@ _CATEGORIES: Final = (
 )  # fmt: skip
 
 
-class Answer(NamedTuple):
-    """The reply to a request, bent by its faults, and what the ledger wants to know about it."""
-
-    reply: Reply
-    script: Script
-    model: str | None = None
+def route(method: str, plain: str) -> Route:
+    """What answers `method` on `plain`, a path without `/v1`, and in which of OpenAI's two ways of streaming."""
+    handler = ROUTES.get((method, plain)) or _below(method, plain)
+    return Route(RESPONSES if plain.startswith("responses") else OPENAI, handler)
 
 
-class Call(NamedTuple):
-    """A request with everything that decides its answer. `body_digest` is the body's SHA-256 in hexadecimal."""
-
-    request: Request
-    body_digest: str
-    base: Script
-    tally: Tally
-
-    def script(self, texts: Iterable[str] = (), model: str = "") -> Script:
-        """The directives of the server, the texts, the model name and the header, later ones winning.
-
-        Faults that have struck as often as they were to are left out. Raises DirectiveError.
-        """
-        script = from_texts(texts, self.base) if b"[[" in self.request.body else self.base
-        if "+" in model:
-            script = from_list(model.partition("+")[2], script)
-        header = self.request.headers.get("x-simulator")
-        if header:
-            script = from_list(header, script)
-        if any(fault.has("times") for fault in script.faults):
-            return self.tally.still_due(script, "\n".join(texts) or f"{self.request.path} {self.body_digest}")
-        return script
+def _below(method: str, plain: str) -> Handler:
+    """What answers on a path with an id in it."""
+    match method, plain.split("/"):
+        case "GET", ["models", *_]:
+            return _one_model
+        case _, ["responses", _, *_]:
+            found = responses.handler_of(method, plain)
+        case _, ["files", _, *_]:
+            found = files.handler_of(method, plain)
+        case _, ["batches", _, *_]:
+            found = batches.handler_of(method, plain, _work)
+        case _:
+            found = None
+    return found or (_echo if plain.partition("/")[0] in _ECHOED else _unknown)
 
 
-Handler = Callable[[Call], Answer]
-
-
-def answer(call: Call) -> Answer:
-    """The answer to a call; what is wrong with the request is said in the reply and never raised."""
-    script = call.base
+def _work(call: Call, url: str, body: bytes) -> Reply:
+    """The reply to one line of a batch."""
+    inner = call._replace(
+        request=call.request._replace(method="POST", path=url, body=body, headers={}),
+        body_digest=sha256(body).hexdigest(),
+    )
     try:
-        key = bearer_key(call.request)
-        if key is None or key == "sk-invalid":
-            script = call.script()
-            raise Refused(invalid_key(key))
-        given = _handler(call.request.method, call.request.path)(call)
+        return route("POST", url.removeprefix("/v1").strip("/")).handler(inner).reply
     except Refused as refusal:
-        given = Answer(refusal.reply, script)
+        return refusal.reply
     except DirectiveError as error:
-        reply = error_reply(400, f"Simulator directive: {error}.", param="x-simulator", code="invalid_directive")
-        return Answer(reply, NO_SCRIPT)
-    if not given.script.faults:
-        return given
-    return given._replace(reply=bent_reply(given.reply, given.script.faults, call.request))
-
-
-def bearer_key(request: Request) -> str | None:
-    """The key of the Authorization header, or None."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
-
-
-def _handler(method: str, path: str) -> Handler:
-    """What answers `method` on `path`, with `/v1` or without."""
-    route = path.removeprefix("/v1").strip("/")
-    handler = _ROUTES.get((method, route))
-    if handler is not None:
-        return handler
-    if method == "GET" and route.startswith("models/"):
-        return _one_model
-    return _echo if route.partition("/")[0] in _ECHOED else _unknown
+        return error_reply(400, f"Simulator directive: {error}.", code="invalid_directive")
 
 
 def _chat(call: Call) -> Answer:
     asked = decode(call.request.body, _CHAT)
     script = call.script(list(asked.texts()), asked.model)
     chat.check(asked)
-    return Answer(_unless_missing(asked.model) or chat.answer(asked, script, call.body_digest), script, asked.model)
+    reply = _unless_refused(asked.model, script) or chat.answer(asked, script, call.body_digest)
+    return Answer(reply, script, asked.model)
 
 
 def _completion(call: Call) -> Answer:
     asked = decode(call.request.body, _COMPLETION)
     prompts = inputs(asked.prompt, "prompt")
     script = call.script(prompts, asked.model)
-    reply = _unless_missing(asked.model) or completions.answer(asked, prompts, script, call.body_digest)
+    reply = _unless_refused(asked.model, script) or completions.answer(asked, prompts, script, call.body_digest)
     return Answer(reply, script, asked.model)
 
 
@@ -143,16 +110,16 @@ def _moderation(call: Call) -> Answer:
         "category_applied_input_types": {category: ["text"] for category in _CATEGORIES},
     }
     body = {"id": f"modr-{call.body_digest[:24]}", "model": asked.model, "results": [result] * number}
-    return Answer(_json(body), call.script((), asked.model), asked.model)
+    return Answer(json_reply(body), call.script((), asked.model), asked.model)
 
 
 def _models(call: Call) -> Answer:
-    return Answer(_json({"object": "list", "data": [_model(name) for name in MODELS]}), call.script())
+    return Answer(json_reply({"object": "list", "data": [_model(name) for name in MODELS]}), call.script())
 
 
 def _one_model(call: Call) -> Answer:
     name = unquote(call.request.path.partition("models/")[2])
-    return Answer(_unless_missing(name) or _json(_model(name)), call.script())
+    return Answer(_unless_missing(name) or json_reply(_model(name)), call.script())
 
 
 def _echo(call: Call) -> Answer:
@@ -167,12 +134,17 @@ def _echo(call: Call) -> Answer:
         "body_bytes": len(request.body),
         "body_sha256": call.body_digest,
     }
-    return Answer(_json(told), call.script())
+    return Answer(json_reply(told), call.script())
 
 
 def _unknown(call: Call) -> Answer:
     message = f"Invalid URL ({call.request.method} {call.request.path})"
     return Answer(error_reply(404, message, code="unknown_url"), call.script())
+
+
+def _unless_refused(model: str, script: Script) -> Reply | None:
+    """The refusal of an unknown model, or the content filter's."""
+    return _unless_missing(model) or (filtered() if script.filtered is not None else None)
 
 
 def _unless_missing(model: str) -> Reply | None:
@@ -183,14 +155,21 @@ def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": CREATED, "owned_by": "trueport-simulator"}
 
 
-def _json(value: object) -> Reply:
-    return Reply(body=msgspec.json.encode(value))
-
-
-_ROUTES: Final[Mapping[tuple[str, str], Handler]] = {
+ROUTES: Final[Mapping[tuple[str, str], Handler]] = {
     ("POST", "chat/completions"): _chat,
     ("POST", "completions"): _completion,
     ("POST", "embeddings"): _embedding,
     ("POST", "moderations"): _moderation,
     ("GET", "models"): _models,
+    ("POST", "responses"): responses.create,
+    ("POST", "responses/input_tokens"): responses.count,
+    ("POST", "files"): files.create,
+    ("GET", "files"): files.list_all,
+    ("POST", "batches"): batches.create,
+    ("GET", "batches"): partial(batches.list_all, work=_work),
+    ("POST", "images/generations"): images.generate,
+    ("POST", "images/edits"): images.edit,
+    ("POST", "audio/speech"): audio.speak,
+    ("POST", "audio/transcriptions"): audio.transcribe,
+    ("POST", "audio/translations"): audio.translate,
 }

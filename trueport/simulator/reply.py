@@ -19,8 +19,17 @@ _LARGEST_WRITE: Final = 64 * 1024
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _BODILESS: Final = frozenset({204, 205, 304})
 
+
+class Letterhead(NamedTuple):
+    """What every reply of a provider says about itself: the header its request ids are in, and its other lines."""
+
+    request_id: str
+    lines: str
+
+
 # Figures of a healthy account; they never move, so that the same request gets the same reply.
-_STANDING_HEADERS: Final = (
+OPENAI_LETTERHEAD: Final = Letterhead(
+    "x-request-id",
     "server: trueport-simulator\r\n"
     "openai-version: 2020-10-01\r\n"
     "openai-organization: org-simulator\r\n"
@@ -30,7 +39,7 @@ _STANDING_HEADERS: Final = (
     "x-ratelimit-remaining-requests: 9999\r\n"
     "x-ratelimit-remaining-tokens: 1999000\r\n"
     "x-ratelimit-reset-requests: 6ms\r\n"
-    "x-ratelimit-reset-tokens: 30ms\r\n"
+    "x-ratelimit-reset-tokens: 30ms\r\n",
 )
 
 
@@ -94,8 +103,17 @@ def framed(payload: bytes, framing: Framing) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload) if framing == "chunked" else payload
 
 
-def head(reply: Reply, length: int, request_id: str, *, keep_alive: bool) -> bytes:
+class Sending(NamedTuple):
+    """What goes into the head of a reply beside the reply itself."""
+
+    request_id: str
+    keep_alive: bool
+    letterhead: Letterhead = OPENAI_LETTERHEAD
+
+
+def head(reply: Reply, length: int, sending: Sending) -> bytes:
     """The status line and headers of `reply`; `length` counts only where the body is framed by it."""
+    letterhead = sending.letterhead
     match framing_of(reply):
         case "length":
             framing = "" if reply.status in _BODILESS else f"content-length: {length}\r\n"
@@ -107,19 +125,19 @@ def head(reply: Reply, length: int, request_id: str, *, keep_alive: bool) -> byt
     return (
         f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Unknown')}\r\n"
         f"content-type: {reply.content_type}\r\n{framing}"
-        f"connection: {'keep-alive' if keep_alive else 'close'}\r\n"
-        f"x-request-id: {request_id}\r\n{_STANDING_HEADERS}{more}\r\n"
+        f"connection: {'keep-alive' if sending.keep_alive else 'close'}\r\n"
+        f"{letterhead.request_id}: {sending.request_id}\r\n{letterhead.lines}{more}\r\n"
     ).encode("latin-1")
 
 
-def in_bulk(reply: Reply, request_id: str, *, keep_alive: bool) -> Iterator[Step]:
+def in_bulk(reply: Reply, sending: Sending) -> Iterator[Step]:
     """The steps of `reply` in as few writes as possible, 64 KiB or so each."""
     if reply.events is None:
         body = b"" if reply.status in _BODILESS else reply.body
-        start = head(reply, len(body), request_id, keep_alive=keep_alive)
+        start = head(reply, len(body), sending)
         yield Write(start + body, body, 1, reply.usage.completion)
         return
-    wires, payloads, tokens, size = [head(reply, 0, request_id, keep_alive=keep_alive)], [], 0, 0
+    wires, payloads, tokens, size = [head(reply, 0, sending)], [], 0, 0
     for event in reply.events:
         wires.append(framed(event.data, "chunked"))
         payloads.append(event.data)
@@ -132,14 +150,14 @@ def in_bulk(reply: Reply, request_id: str, *, keep_alive: bool) -> Iterator[Step
     yield Write(b"".join(wires), b"".join(payloads), len(payloads), tokens)
 
 
-def in_steps(reply: Reply, request_id: str, *, keep_alive: bool) -> Iterator[Step]:
+def in_steps(reply: Reply, sending: Sending) -> Iterator[Step]:
     """The steps of `reply` one by one: the head, each event (or each half of a plain body), the end."""
     framing = framing_of(reply)
     parts = halves(reply) if reply.events is None else reply.events
     if framing == "length" and reply.events is not None:
         parts = list(parts)
     length = sum(len(part.data) for part in parts) if isinstance(parts, list) else 0
-    yield Write(head(reply, length, request_id, keep_alive=keep_alive))
+    yield Write(head(reply, length, sending))
     for part in parts:
         yield Write(framed(part.data, framing), part.data, 1, part.tokens)
     if framing == "chunked":

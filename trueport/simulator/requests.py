@@ -41,6 +41,20 @@ class ResponseFormat(msgspec.Struct):
     json_schema: JsonSchema | None = None
 
 
+class OfferedFunction(msgspec.Struct):
+    name: str
+    parameters: dict[str, object] | None = None
+
+
+class OfferedTool(msgspec.Struct):
+    """A tool as far as it is read; the kinds that are no functions have no `function`."""
+
+    function: OfferedFunction | None = None
+
+
+_TOOL: Final = msgspec.json.Decoder(OfferedTool)
+
+
 class ChatRequest(msgspec.Struct):
     model: str
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
@@ -69,6 +83,16 @@ class ChatRequest(msgspec.Struct):
     def may_call_tools(self) -> bool:
         """Whether tools are offered and this is not the turn that reads their results."""
         return bool(self.tools) and self.tool_choice != "none" and self.messages[-1].role not in ("tool", "function")
+
+    def forced_function(self) -> OfferedFunction | None:
+        """The function that the request insists on. Raises Refused when the tools cannot be read."""
+        choice = self.tool_choice
+        if choice != "required" and not (isinstance(choice, dict) and choice.get("type") == "function"):
+            return None
+        named = choice.get("function") if isinstance(choice, dict) else None
+        wanted = named.get("name") if isinstance(named, dict) else None
+        offered = [decode(bytes(tool), _TOOL).function for tool in self.tools or ()]
+        return next((one for one in offered if one is not None and wanted in (None, one.name)), None)
 
 
 class CompletionRequest(msgspec.Struct):

@@ -1,6 +1,6 @@
 """What a request asks of the simulator, as values: how to answer, and how to misbehave.
 
-`directives` reads a script out of a request; `openai` and its neighbours answer by it; `faults` bends the answer.
+`directives` reads a script out of a request; each dialect's handlers answer by it; `faults` bends the answer.
 """
 
 import math
@@ -75,9 +75,11 @@ class Script:
     """Everything the directives of one request add up to."""
 
     say: str | None = None
+    think: str | None = None
     tokens: int | None = None
     pace_s: float | None = None
     finish: str | None = None
+    filtered: str | None = None
     tools: tuple[ToolCall, ...] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
     extra: frozenset[str] = frozenset()
@@ -86,6 +88,12 @@ class Script:
     def fault(self, name: str) -> FaultCall | None:
         """The first fault of that name, if the script has one."""
         return next((call for call in self.faults if call.name == name), None)
+
+    @property
+    def usage_shape(self) -> str | None:
+        """How the usage is to be misreported; None tells the truth."""
+        misreport = self.fault("usage") if self.faults else None
+        return misreport.word("usage") if misreport else None
 
 
 NO_SCRIPT: Final = Script()

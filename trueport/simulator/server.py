@@ -12,15 +12,18 @@ from typing import Final, cast
 
 from trueport.kit.clock import Clock, SystemClock
 from trueport.simulator import control
+from trueport.simulator.calls import Answer, Call
 from trueport.simulator.directives import Tally, from_list
 from trueport.simulator.errors import error_reply
 from trueport.simulator.exchange import Exchange, Recent
 from trueport.simulator.faults import bent_steps
 from trueport.simulator.http import BadRequest, Request, RequestReader
 from trueport.simulator.ledger import DEFAULT_CAPACITY, Entry, Ledger, LineFile
-from trueport.simulator.openai import Answer, Call, answer, bearer_key
-from trueport.simulator.reply import End, Pause, Reply, Step, Write, framing_of, in_bulk, in_steps, paced
+from trueport.simulator.reply import End, Pause, Reply, Sending, Step, Write, framing_of, in_bulk, in_steps, paced
+from trueport.simulator.routing import answer, route
 from trueport.simulator.script import NO_SCRIPT, Script
+from trueport.simulator.store import Store
+from trueport.simulator.tokens import Tokens
 
 # Closing a socket that lingers for zero seconds sends RST instead of FIN.
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
@@ -45,6 +48,8 @@ class Simulator:
         self.ledger = Ledger(capacity, ledger_file)
         self.recent = Recent()
         self.tally = Tally()
+        self.store = Store()
+        self.tokens = Tokens()
         self.default_script: Script = NO_SCRIPT
         self.url = ""
         self.port = 0
@@ -110,19 +115,26 @@ class Simulator:
         self.default_script = from_list(script)
 
     def reset(self) -> None:
-        """Forget the ledger, recent exchanges, the default script and how often faults have struck."""
+        """Forget the ledger, recent exchanges, stored objects, the default script and how often faults have struck."""
         self.ledger.clear()
         self.recent.clear()
         self.tally.clear()
+        self.store.clear()
+        self.tokens.clear()
         self.default_script = NO_SCRIPT
 
     def begin(self, request: Request) -> Exchange:
         """Decide the answer to `request` and open its entry."""
         digest = sha256(request.body).hexdigest()
-        given = answer(Call(request, digest, self.default_script, self.tally))
-        reply, seq = given.reply, self.ledger.take_seq()
+        seq = self.ledger.take_seq()
+        request_id = f"req_{digest[:20]}{seq:012d}"
+        chosen = route(request)
+        dialect = chosen.dialect
+        key = dialect.key(request)
+        call = Call(request, digest, self.default_script, self.tally, self.store, self.tokens, request_id, key)
+        given = answer(call, chosen)
+        reply, faults = given.reply, given.script.faults
         keep_alive = request.keep_alive and framing_of(reply) != "close"
-        key = bearer_key(request)
         entry = Entry(
             seq=seq,
             at_us=self.clock.epoch_us(),
@@ -133,10 +145,11 @@ class Simulator:
             key_hint=key[-4:] if key else None,
             stream=reply.events is not None,
             status=reply.status,
-            fault="; ".join(call.text for call in given.script.faults) or None,
+            fault="; ".join([fault.text for fault in faults]) if faults else None,
             body_sha256=digest,
+            dialect=dialect.name,
         )
-        steps = _steps(given, f"req_{digest[:20]}{seq:012d}", keep_alive=keep_alive)
+        steps = _steps(given, Sending(request_id, keep_alive, dialect.letterhead))
         exchange = Exchange(
             request,
             entry,
@@ -165,12 +178,12 @@ class Simulator:
             self._settled.set()
 
 
-def _steps(given: Answer, request_id: str, *, keep_alive: bool) -> Iterator[Step]:
+def _steps(given: Answer, sending: Sending) -> Iterator[Step]:
     """The steps of an answer: in as few writes as possible, unless its script cares how it is sent."""
     script = given.script
     if not script.faults and (script.pace_s is None or given.reply.events is None):
-        return in_bulk(given.reply, request_id, keep_alive=keep_alive)
-    steps = in_steps(given.reply, request_id, keep_alive=keep_alive)
+        return in_bulk(given.reply, sending)
+    steps = in_steps(given.reply, sending)
     if script.pace_s is not None:
         steps = paced(steps, script.pace_s)
     return bent_steps(steps, script.faults)
@@ -259,12 +272,18 @@ class Connection(asyncio.Protocol):
         return True
 
     def _next_request(self) -> Request | None:
-        """The next request to the provider; those to the simulator's own endpoints are answered on the way."""
+        """The next request to the provider; those to its own endpoints and for tokens are answered on the way."""
         while True:
             request = self._reader.next_request()
-            if request is None or not request.path.startswith(control.PREFIX):
+            if request is None:
+                return None
+            if request.path.startswith(control.PREFIX):
+                aside = control.answer(self._simulator, request)
+            elif request.path.endswith("/token") and (token := self._simulator.tokens.answer(request)) is not None:
+                aside = token
+            else:
                 return request
-            self._send_aside(control.answer(self._simulator, request), keep_alive=request.keep_alive)
+            self._send_aside(aside, keep_alive=request.keep_alive)
 
     def _advance(self) -> bool:
         """Take the exchange's steps; True when it is over and the next request may be taken up."""
@@ -318,7 +337,7 @@ class Connection(asyncio.Protocol):
 
     def _send_aside(self, reply: Reply, *, keep_alive: bool) -> None:
         """Write a reply that is in nobody's books."""
-        for step in in_bulk(reply, "req_aside", keep_alive=keep_alive):
+        for step in in_bulk(reply, Sending("req_aside", keep_alive)):
             if isinstance(step, Write):
                 self._transport.write(step.wire)
         if not keep_alive:

@@ -1,4 +1,5 @@
-"""What chat and text streams have in common: how chunks become events, usage at the end, `[DONE]`."""
+"""What chat and text streams have in common: how chunks become events, usage at the end, `[DONE]`; and what any
+stream of server-sent events can be dressed up with."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,12 +37,11 @@ Chunks = Callable[[ChunkStart, Meter], Iterator[Event]]
 
 def stream_reply(start: ChunkStart, chunks: Chunks, usage: Usage, script: Script) -> Reply:
     """A stream of `chunks`, then usage if asked for, then `[DONE]`, dressed as the script's extras say."""
-    misreport = script.fault("usage")
-    shape = misreport.word("usage") if misreport else None
+    shape = script.usage_shape
     events: Iterator[Event] = chain(chunks(start, Meter(usage)), _usage_events(start, usage, shape), (DONE,))
     if start.with_usage and shape == "growing":
         events = _with_growing_usage(events, usage)
-    return Reply(events=_dressed(events, script.extra), content_type="text/event-stream; charset=utf-8", usage=usage)
+    return Reply(events=dressed(events, script.extra), content_type="text/event-stream; charset=utf-8", usage=usage)
 
 
 def _usage_events(start: ChunkStart, usage: Usage, shape: str | None) -> Iterator[Event]:
@@ -58,13 +58,13 @@ def _with_growing_usage(events: Iterator[Event], usage: Usage) -> Iterator[Event
         yield event._replace(data=event.data.replace(b'"usage":null', sofar, 1))
 
 
-def _dressed(events: Iterator[Event], extra: frozenset[str]) -> Iterator[Event]:
+def dressed(events: Iterator[Event], extra: frozenset[str]) -> Iterator[Event]:
+    """`events` with what the script's extras add to every stream of server-sent events."""
     if "comment" in extra:
         events = chain((_COMMENT,), events)
     if "event" in extra:
         events = _with_custom_event(events)
-    ends = next((ends for name, ends in _LINE_ENDS.items() if name in extra), None)
-    return events if ends is None else _with_line_ends(events, ends)
+    return with_line_ends(events, extra)
 
 
 def _with_custom_event(events: Iterator[Event]) -> Iterator[Event]:
@@ -74,6 +74,13 @@ def _with_custom_event(events: Iterator[Event]) -> Iterator[Event]:
         yield event
 
 
-def _with_line_ends(events: Iterator[Event], ends: tuple[bytes, ...]) -> Iterator[Event]:
+def with_line_ends(events: Iterator[Event], extra: frozenset[str]) -> Iterator[Event]:
+    """`events` with the line ends that the extras name; unchanged when they name none."""
+    ends = next((ends for name, ends in _LINE_ENDS.items() if name in extra), None)
+    return events if ends is None else _ending_in(events, ends)
+
+
+def _ending_in(events: Iterator[Event], ends: tuple[bytes, ...]) -> Iterator[Event]:
     for number, event in enumerate(events):
-        yield event._replace(data=event.data.replace(b"\n", ends[number % len(ends)]))
+        plain = event.data.replace(b"\r\n", b"\n")
+        yield event._replace(data=plain.replace(b"\n", ends[number % len(ends)]))

@@ -82,13 +82,15 @@ def _of_kind(schema: Mapping[str, object], root: Mapping[str, object], said: str
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = kind[0] if kind else None
+    # Google's own schemas name the types in capitals.
+    kind = str(kind).lower()
     if kind == "object":
         properties = schema.get("properties")
         members = properties.items() if isinstance(properties, Mapping) else ()
         return {name: _instance(member, root, said, depth + 1) for name, member in members}
     if kind == "array":
         return [_instance(schema.get("items"), root, said, depth + 1)]
-    return {"string": said, "integer": 7, "number": 7.5, "boolean": True}.get(str(kind))
+    return {"string": said, "integer": 7, "number": 7.5, "boolean": True}.get(kind)
 
 
 def _referenced(reference: str, root: Mapping[str, object]) -> object:

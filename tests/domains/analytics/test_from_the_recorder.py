@@ -64,7 +64,7 @@ def snapshot_with(key: DataKey) -> TenantSnapshot:
 
 def admitted(call: Call, snapshot: TenantSnapshot) -> Admitted:
     request = Request("chat/completions", "gpt-4o", False, False, PROMPT, None, "application/json", None)
-    return Admitted(call, CALLER, request, snapshot, (TARGET,), [])
+    return Admitted(call, CALLER, request, snapshot, (TARGET,), [], "gpt-4o", 7)
 
 
 async def test_a_recorded_call_is_a_row_and_its_content_opens_from_the_store(

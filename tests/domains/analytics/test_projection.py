@@ -26,7 +26,21 @@ def test_a_row_has_exactly_the_shape_of_its_model(kind: str) -> None:
 
     document = interaction_document(record.record, RETENTION)
 
-    assert InteractionRow.model_validate_doc(document).model_dump_doc() == document
+    read = InteractionRow.model_validate_doc(document).model_dump_doc()
+    defaults = {name: field.default for name, field in InteractionRow.model_fields.items() if name in read}
+    assert {name: read[name] for name in document} == document
+    assert {name: value for name, value in read.items() if name not in document and value != defaults[name]} == {}
+
+
+def test_what_is_seldom_there_is_told_when_it_is() -> None:
+    told = {"user": "ada", "repeats": "int_1"}
+    usage = {"input_tokens": 9, "output_tokens": 1, "cache_write_tokens": 4, "audio_ms": 1_500, "service_tier": "flex"}
+    trail = Trail()
+    outcome = trail.outcome(trail.intent("ten_a", STARTED)).record
+    document = interaction_document({**outcome, **told, "usage": usage}, RETENTION)
+
+    assert document.items() >= {**told, "cache_write_tokens": 4, "audio_ms": 1_500, "service_tier": "flex"}.items()
+    assert "images" not in document
 
 
 def test_an_audit_document_has_exactly_the_shape_of_its_model() -> None:
@@ -61,6 +75,7 @@ def test_an_outcome_tells_the_whole_interaction() -> None:
         "method": "POST",
         "operation": "chat/completions",
         "model": "gpt-4o",
+        "model_counted": None,
         "model_served": "gpt-4o-2024-08-06",
         "provider": "openai",
         "target": "main/gpt-4o",

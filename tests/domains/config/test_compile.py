@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.mongo import TENANT_COLLECTIONS
 from tests.support.web import House, settings_of
@@ -15,8 +16,11 @@ from trueport.domains.config.api import ConfigService, compile_snapshot, read_te
 from trueport.domains.config.compile import content_key
 from trueport.domains.config.models import ContentKey
 from trueport.domains.config.repository import ContentKeyRepository, CredentialRepository
+from trueport.gateway.call import Usage
 from trueport.gateway.egress import EgressPolicy
-from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.pricing import cost_nano_usd, load_price_book
+from trueport.gateway.providers.registry import PROVIDER_NAMES
+from trueport.gateway.snapshot import Bounds, BudgetRule, TenantLimits, TenantSnapshot
 from trueport.kit.clock import ManualClock
 from trueport.kit.crypto import DataKey, SealBroken
 from trueport.kit.ids import TenantId
@@ -30,7 +34,8 @@ from trueport.web.domain import Resources
 SCOPE = TenantScope(TenantId("ten_compile"))
 OTHER = TenantScope(TenantId("ten_elsewhere"))
 KEY = DataKey.generate("ten_compile/1")
-EGRESS = EgressPolicy(allow=(), allow_plain_http_public=False)
+PRICES = load_price_book()
+EGRESS = EgressPolicy(allow=())
 TENANT_COLLECTIONS.update(+model for model in domain.documents)
 TWO = """
 version: 1
@@ -45,7 +50,7 @@ SECRETS = {"one": Secret("sk-one-0123456789abcdef"), "two": Secret("sk-two")}
 async def apply(database: Database, text: str = TWO, **options: Any) -> None:
     await ensure_indexes(database, domain.documents)
     await ConfigService(database, SCOPE, KEY, ManualClock()).apply(
-        read_tenant_file(text), SECRETS, changed_by="usr_1", providers=PROVIDERS, egress=EGRESS, **options
+        read_tenant_file(text), SECRETS, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS, **options
     )
 
 
@@ -60,21 +65,22 @@ async def test_a_change_in_the_middle_of_compiling_makes_the_snapshot_old_not_cu
         return await read(self, *filters, **options)
 
     monkeypatch.setattr(CredentialRepository, "find", read_late)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock())
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
 
     assert snapshot.revision < (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id]
 
 
 async def test_a_tenant_that_configured_nothing_has_an_empty_snapshot(database: Database) -> None:
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock())
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
 
     assert (snapshot.routes, dict(snapshot.credentials), snapshot.revision) == ((), {}, 0)
-    assert (snapshot.limits.requests_per_minute, snapshot.limits.tokens_per_minute) == (0, 0)
+    assert snapshot.limits == TenantLimits()
+    assert (snapshot.budgets, snapshot.aliases, snapshot.regions) == ((), {}, frozenset())
 
 
 async def test_routes_keep_their_order_and_their_targets_members(database: Database) -> None:
     await apply(database)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock())
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
 
     assert [(route.model_glob, route.dialect) for route in snapshot.routes] == [("a*", "openai"), (None, None)]
     (target,) = snapshot.routes[0].targets
@@ -105,14 +111,14 @@ async def test_a_secret_of_one_credential_does_not_open_for_another(database: Da
     await CredentialRepository(database, SCOPE).update(stored["two"].id, {"secret": stored["one"].secret})
 
     with pytest.raises(SealBroken):
-        await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock())
+        await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
 
 
 async def test_a_credential_that_names_no_secret_has_none_whatever_is_handed_over(database: Database) -> None:
     await apply(database)
     await apply(database, "version: 1\ncredentials: {one: {provider: openai, base_url: https://evil.example.com/v1}}")
 
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock())
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
     (stored,) = await CredentialRepository(database, SCOPE).find()
     assert snapshot.credentials["one"].secret is None
     assert (stored.secret, stored.secret_hint, stored.secret_source) == (None, None, None)
@@ -175,3 +181,71 @@ async def test_another_key_encryption_key_opens_no_tenant(house: House, tmp_path
 
     with pytest.raises(SealBroken):
         await tenant_key(Resources(stranger, house.resources.database, house.clock, house.events), scope.tenant_id)
+
+
+RICH = """
+version: 1
+credentials:
+  a: {provider: openai, base_url: https://api.openai.com/v1, region: us}
+  b: {provider: azure, base_url: https://a.openai.azure.com, region: eu, deployments: {gpt-4.1: p}, quirks: [no_store]}
+aliases: {fast.v1: gpt-4.1}
+regions: [eu]
+routes:
+  - match: {model: "ordered"}
+    targets: [{credential: a}, {credential: b}, {credential: a, model: m}]
+  - match: {model: "weighted"}
+    targets: [{credential: a, weight: 3}, {credential: b, weight: 1}, {credential: a, model: m}]
+  - match: {model: "stated"}
+    targets: [{credential: a, priority: 7}, {credential: b, priority: 2, retries: 1}]
+  - match: {model: "fastest"}
+    choose: latency
+    cache_s: 60
+    targets: [{credential: a}, {credential: b}]
+limits:
+  requests_per_minute: 7
+  per_user: {requests_per_minute: 5}
+  models: {"gpt-4.*": {concurrency: 2}}
+budgets:
+  - {period: month, limit_usd: "500.00", alert_at: [0.5], per: user, model: "gpt-4*"}
+  - {period: day, limit_usd: "0.000000001", action: alert, name: tiny}
+prices: [{provider: azure, model: "gpt-4.1", input: "1.00", output: "2.00"}]
+"""
+
+
+async def rich_snapshot(database: Database) -> TenantSnapshot:
+    service = ConfigService(database, SCOPE, KEY, ManualClock())
+    await service.apply(read_tenant_file(RICH), {}, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS)
+    return await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+
+
+async def test_targets_are_ordered_weighted_or_ranked_as_the_file_says(database: Database) -> None:
+    ordered, weighted, stated, fastest = (await rich_snapshot(database)).routes
+
+    assert [target.priority for target in ordered.targets] == [0, 1, 2]
+    assert [(target.priority, target.weight) for target in weighted.targets] == [(0, 3), (0, 1), (1, 1)]
+    assert [(target.priority, target.retries) for target in stated.targets] == [(7, 0), (2, 1)]
+    assert [(target.priority, target.by_latency) for target in fastest.targets] == [(0, True), (0, True)]
+    assert (fastest.cache_s, ordered.cache_s) == (60, 0)
+
+
+async def test_everything_else_in_the_file_reaches_the_gateway(database: Database) -> None:
+    snapshot = await rich_snapshot(database)
+    azure = snapshot.credentials["b"]
+
+    assert (azure.deployments, azure.quirks, azure.region) == ({"gpt-4.1": "p"}, frozenset({"no_store"}), "eu")
+    assert (snapshot.aliases, snapshot.regions) == ({"fast.v1": "gpt-4.1"}, frozenset({"eu"}))
+    assert snapshot.limits == TenantLimits(Bounds(7), Bounds(5), (("gpt-4.*", Bounds(concurrency=2)),))
+    assert snapshot.budgets == (
+        BudgetRule("month per user gpt-4*", "month", 500_000_000_000, alert_at=(0.5,), per="user", model="gpt-4*"),
+        BudgetRule("tiny", "day", 1, blocks=False),
+    )
+    own = snapshot.prices.price_of("azure", "gpt-4.1") if snapshot.prices else None
+    assert own is not None
+    assert cost_nano_usd(Usage(1_000_000, 1_000_000), own) == 3_000_000_000
+
+
+async def test_what_was_applied_is_exported_as_it_was(database: Database) -> None:
+    service = ConfigService(database, SCOPE, KEY, ManualClock())
+    await rich_snapshot(database)
+
+    assert replace(await service.export("acme"), tenant=None) == read_tenant_file(RICH)

@@ -10,7 +10,7 @@ from trueport.domains.config.api import (
     write_tenant_file,
 )
 from trueport.gateway.egress import EgressPolicy
-from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.providers.registry import PROVIDER_NAMES
 
 SAMPLE = """
 version: 1
@@ -27,11 +27,11 @@ routes:
     targets: [{credential: openai-main}]
 limits: {requests_per_minute: 600, tokens_per_minute: 200000, concurrency: 100}
 """
-EGRESS = EgressPolicy(allow=("vllm.internal",), allow_plain_http_public=False)
+EGRESS = EgressPolicy(allow=("vllm.internal",))
 
 
 def check(text: str) -> None:
-    check_tenant_file(read_tenant_file(text), PROVIDERS, EGRESS)
+    check_tenant_file(read_tenant_file(text), PROVIDER_NAMES, EGRESS)
 
 
 def refusal_of(text: str) -> str:
@@ -64,7 +64,7 @@ routes:
   - match: {model: "*", dialect: klingon}
     targets: [{credential: nobody}]
 policies: [{name: x}]
-budgets: [{period: month}]
+budgets: [{period: month, limit_usd: much}]
 """)
 
     for part in (
@@ -75,7 +75,7 @@ budgets: [{period: month}]
         "'nobody'",
         "klingon",
         "policies",
-        "budgets",
+        "budget 1",
     ):
         assert part in told
 
@@ -147,3 +147,55 @@ credentials:
     with pytest.raises(InvalidConfiguration) as refused:
         read_secrets(file, {"ODD": "line\nbreak"})
     assert [f"credential {name}" in refused.value.message for name in "abc"] == [True, True, True]
+
+
+def test_budgets_aliases_regions_prices_and_limits_survive_writing_and_reading() -> None:
+    file = read_tenant_file(FULL)
+
+    check(FULL)
+    assert read_tenant_file(write_tenant_file(file)) == file
+
+
+FULL = """
+version: 1
+tenant: acme
+credentials:
+  main: {provider: openai, base_url: https://api.openai.com/v1, region: us}
+  east: {provider: azure, base_url: https://acme.openai.azure.com, region: eu, deployments: {gpt-4o: prod-4o}}
+aliases: {fast: gpt-4o-mini}
+regions: [eu, us]
+routes:
+  - match: {model: "gpt-*"}
+    choose: latency
+    cache_s: 60
+    targets: [{credential: main, priority: 1, retries: 2}, {credential: east, priority: 1}]
+limits:
+  requests_per_minute: 600
+  per_user: {requests_per_minute: 5}
+  models: {"gpt-4*": {tokens_per_minute: 1000}}
+budgets:
+  - {period: month, limit_usd: "500.00", action: block, alert_at: [0.5, 0.8, 1.0]}
+  - {period: day, limit_usd: "5", action: alert, per: user, model: "gpt-4*"}
+prices:
+  - {provider: openai, model: "gpt-4o*", input: "2.00", output: "8.00"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ("budgets: [{period: month, limit_usd: '-1'}]", "above 0"),
+        ("budgets: [{period: month, limit_usd: '0'}]", "above 0"),
+        ("budgets: [{period: month, limit_usd: '99999999999'}]", "at most"),
+        ("budgets: [{period: day, limit_usd: '1'}, {period: day, limit_usd: '2'}]", "give them names"),
+        ("aliases: {a: b, b: c}", "alias"),
+        ("prices: [{provider: openai}]", "prices"),
+        (
+            "credentials: {m: {provider: openai, base_url: 'https://x.example'}}\n"
+            "routes: [{match: {}, targets: [{credential: m, priority: 1}, {credential: m}]}]",
+            "priority",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_reason(member: str, told: str) -> None:
+    assert told in refusal_of(f"version: 1\n{member}")

@@ -16,7 +16,8 @@ from trueport.domains.config.api import (
 from trueport.domains.config.models import StoredCredential
 from trueport.domains.config.repository import ConfigurationRepository, CredentialRepository
 from trueport.gateway.egress import EgressPolicy
-from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.pricing import load_price_book
+from trueport.gateway.providers.registry import PROVIDER_NAMES
 from trueport.kit.clock import ManualClock
 from trueport.kit.crypto import DataKey, SealBroken
 from trueport.kit.ids import TenantId
@@ -30,7 +31,8 @@ CLOCK = ManualClock()
 SCOPE = TenantScope(TenantId("ten_a"))
 OTHER = TenantScope(TenantId("ten_b"))
 KEY, OTHER_KEY = DataKey.generate("ten_a"), DataKey.generate("ten_b")
-EGRESS = EgressPolicy(allow=("127.0.0.1",), allow_plain_http_public=False)
+PRICES = load_price_book()
+EGRESS = EgressPolicy(allow=("127.0.0.1",))
 TENANT_COLLECTIONS.update(+model for model in domain.documents)
 
 FILE = """
@@ -53,14 +55,14 @@ async def apply(database: Database, text: str = FILE, scope: TenantScope = SCOPE
     await ensure_indexes(database, domain.documents)
     file = read_tenant_file(text)
     await service(database, scope, key).apply(
-        file, {"main": Secret("sk-main-canary-0001")}, changed_by="usr_1", providers=PROVIDERS, egress=EGRESS
+        file, {"main": Secret("sk-main-canary-0001")}, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS
     )
     return file
 
 
 async def test_what_is_applied_is_what_the_gateway_reads(database: Database) -> None:
     await apply(database)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
 
     first, second = snapshot.routes[0].targets
     assert snapshot.routes[0].matches("openai", "gpt-4o")
@@ -68,13 +70,13 @@ async def test_what_is_applied_is_what_the_gateway_reads(database: Database) -> 
     assert (first.credential.name, first.timeout_s, second.model) == ("main", 5.0, "other")
     assert first.credential.secret == Secret("sk-main-canary-0001")
     assert second.credential.secret is None
-    assert (snapshot.limits.requests_per_minute, snapshot.limits.concurrency) == (7, 9)
+    assert (snapshot.limits.tenant.requests_per_minute, snapshot.limits.tenant.concurrency) == (7, 9)
     assert snapshot.revision == (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id]
 
 
 async def test_another_tenant_sees_nothing_of_it(database: Database) -> None:
     await apply(database)
-    snapshot = await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK)
+    snapshot = await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK, PRICES)
 
     assert (snapshot.routes, dict(snapshot.credentials)) == ((), {})
     assert await CredentialRepository(database, OTHER).find() == []
@@ -92,7 +94,7 @@ async def test_a_secret_moved_to_another_tenants_row_does_not_open(database: Dat
     await CredentialRepository(database, OTHER).update(place.id, {"secret": stolen.secret})
 
     with pytest.raises(SealBroken):
-        await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK)
+        await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK, PRICES)
 
 
 async def test_no_secret_lies_open_in_the_database(database: Database) -> None:
@@ -115,7 +117,7 @@ async def test_a_refused_file_changes_nothing(database: Database) -> None:
 async def test_what_the_file_does_not_name_is_removed(database: Database) -> None:
     await apply(database)
     await apply(database, "version: 1\ncredentials: {spare: {provider: openai, base_url: https://y.example/v1}}")
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
 
     assert list(snapshot.credentials) == ["spare"]
     assert str(snapshot.credentials["spare"].base_url) == "https://y.example/v1"
@@ -152,14 +154,14 @@ async def test_each_change_is_a_new_version_and_a_new_revision(database: Databas
 
 async def test_processes_that_compile_at_once_share_one_content_key(database: Database) -> None:
     await apply(database)
-    snapshots = await asyncio.gather(*(compile_snapshot(database, SCOPE, "acme", KEY, CLOCK) for _ in range(8)))
+    snapshots = await asyncio.gather(*(compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES) for _ in range(8)))
 
     assert len({(one.content_key.kid, one.content_key.commitment) for one in snapshots}) == 1
 
 
 async def test_the_wrong_tenant_key_opens_nothing(database: Database) -> None:
     await apply(database)
-    await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK)
+    await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
 
     with pytest.raises(SealBroken):
-        await compile_snapshot(database, SCOPE, "acme", OTHER_KEY, CLOCK)
+        await compile_snapshot(database, SCOPE, "acme", OTHER_KEY, CLOCK, PRICES)

@@ -26,6 +26,16 @@ def test_a_bound_that_is_off_has_no_headers() -> None:
     assert headers(unlimited("redis")) == []
 
 
+def test_what_the_tightest_budget_has_left_is_told_in_dollars() -> None:
+    told = dict(headers(replace(STANDING, budget_left_nano_usd=12_340_000_001)))
+
+    assert told[b"x-trueport-budget-remaining-usd"] == b"12.340000001"
+    assert b"x-trueport-budget-remaining-usd" not in dict(headers(STANDING))
+    assert headers(replace(unlimited("redis"), budget_left_nano_usd=0)) == [
+        (b"x-trueport-budget-remaining-usd", b"0.000000000")
+    ]
+
+
 def test_only_a_share_counted_here_because_redis_is_away_is_marked() -> None:
     assert (b"x-ratelimit-mode", b"local") in headers(replace(STANDING, mode="local"))
     for mode in ("redis", "memory", "open"):

@@ -31,11 +31,35 @@ def test_tenant_scope_subject_and_pepper_all_change_the_name() -> None:
     assert len(set(others)) == 5
 
 
+def test_a_budgets_period_is_named_after_a_digest() -> None:
+    names = KeyNames(PEPPER)
+    label = names.budget_label(TENANT, "monthly", "key", "key_1")
+
+    assert re.fullmatch(r"budget:\{kh_[a-z2-7]{26}\}:2026-11", names.purse(label, "2026-11"))
+    assert names.holding(label, "2026-11") == names.purse(label, "2026-11") + ":calls"
+
+
+def test_tenant_name_scope_and_subject_all_change_the_name_of_a_budget() -> None:
+    names = KeyNames(PEPPER)
+    parts = [
+        (TENANT, "a", "user", "b"),
+        (TenantId("ten_b"), "a", "user", "b"),
+        (TENANT, "b", "user", "b"),
+        (TENANT, "a", "key", "b"),
+        (TENANT, "a", "user", "a"),
+        (TENANT, "a\0b", "user", "c"),
+        (TENANT, "a", "user", "b\0c"),
+    ]
+
+    assert len({names.budget_label(*one) for one in parts}) == len(parts)
+
+
 def test_no_id_is_readable_in_a_name() -> None:
     for cluster in (False, True):
-        label = KeyNames(PEPPER, cluster=cluster).label(TENANT, "key", "key_1")
-        assert "ten_a" not in label
-        assert "key_1" not in label
+        names = KeyNames(PEPPER, cluster=cluster)
+        for label in (names.label(TENANT, "key", "key_1"), names.budget_label(TENANT, "key_1", "key", "key_1")):
+            assert "ten_a" not in label
+            assert "key_1" not in label
 
 
 def test_on_a_cluster_all_limits_of_a_tenant_share_one_hash_tag() -> None:
@@ -45,6 +69,9 @@ def test_on_a_cluster_all_limits_of_a_tenant_share_one_hash_tag() -> None:
 
     assert len({_hash_tag(names.requests(label, MINUTE)) for label in mine}) == 1
     assert len({_hash_tag(names.calls(label)) for label in mine}) == 1
+    monthly = names.budget_label(TENANT, "monthly", "tenant", "ten_a")
+    for name in (names.purse, names.holding):
+        assert _hash_tag(name(monthly, "2026-11")) == _hash_tag(names.requests(mine[0], MINUTE))
     assert len(set(mine)) == 2
     assert _hash_tag(names.requests(theirs, MINUTE)) != _hash_tag(names.requests(mine[0], MINUTE))
 

@@ -83,7 +83,8 @@ class AttemptRow(EmbeddedModel):
 class InteractionRow(Model):
     """One call through the gateway, without its content. `id` is the interaction's id, `created_at` its start.
 
-    `model` is what the client asked for, `model_served` what answered. `receipt` is the leaf (hex) the client was
+    `model` is what the client asked for, `model_counted` what limits and budgets counted, `model_served` what
+    answered. `repeats` is the interaction whose answer was given again. `receipt` is the leaf (hex) the client was
     given. `ended_at` and `latency_ms` are None while the call runs, and for an abandoned one, whose end nobody saw.
     """
 
@@ -101,7 +102,10 @@ class InteractionRow(Model):
     method: str | None = None
     operation: str | None = None
     model: str | None = None
+    model_counted: str | None = None
     model_served: str | None = None
+    user: str | None = None
+    repeats: str | None = None
     provider: str | None = None
     target: str | None = None
     stream: bool = False
@@ -114,6 +118,16 @@ class InteractionRow(Model):
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    web_searches: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    service_tier: str | None = None
     total_tokens: int = 0
     usage_source: UsageSource = "none"
     usage_doubtful: bool = False

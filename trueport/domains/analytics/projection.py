@@ -18,6 +18,10 @@ from trueport.storage.mongo import Document
 _LONGEST_NAME: Final = 256
 # What a provider reports is a stranger's number: one that nobody can have used is none, and sums stay within 64 bits.
 _MOST: Final = 1 << 48
+_RARE_PARTS: Final = (
+    "cache_write_tokens", "cache_write_1h_tokens", "audio_input_tokens",
+    "audio_output_tokens", "image_input_tokens", "image_output_tokens", "web_searches", "images", "audio_ms",
+)  # fmt: skip
 _OPEN_ENDS: Final = ("in_progress", "abandoned")
 
 
@@ -75,6 +79,7 @@ def interaction_document(record: Mapping[str, Any], retention: timedelta) -> Doc
         "method": record.get("method"),
         "operation": _name(record.get("operation")),
         "model": _name(record.get("model")),
+        "model_counted": _name(record.get("model_counted")),
         "model_served": _name(record.get("model_served")),
         "provider": record.get("provider"),
         "target": _name(record.get("target")),
@@ -106,7 +111,16 @@ def interaction_document(record: Mapping[str, Any], retention: timedelta) -> Doc
             }
             for attempt in record.get("attempts") or ()
         ],
+        **_seldom_there(record, usage),
     }
+
+
+def _seldom_there(record: Mapping[str, Any], usage: Mapping[str, Any]) -> Document:
+    """What most calls do not have. Left out it reads as the model's default, and most rows stay small."""
+    names = {"user": record.get("user"), "repeats": record.get("repeats"), "service_tier": usage.get("service_tier")}
+    found: Document = {name: _name(value) for name, value in names.items() if value is not None}
+    found.update({name: counted for name in _RARE_PARTS if (counted := _count(usage.get(name)))})
+    return found
 
 
 def row_writes(batch: Sequence[ShippedRecord], retention: timedelta) -> list[RowWrite]:

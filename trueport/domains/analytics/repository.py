@@ -49,6 +49,7 @@ class LogFilter:
     env: Environment | None = None
     key_id: str | None = None
     model: str | None = None
+    user: str | None = None
     provider: str | None = None
     status: tuple[int, int] | None = None
     end: End | None = None
@@ -62,7 +63,7 @@ class LogFilter:
     def as_query(self) -> Document:
         wanted: Document = {
             name: value
-            for name in ("env", "key_id", "model", "provider", "end", "decision", "request_id")
+            for name in ("env", "key_id", "model", "user", "provider", "end", "decision", "request_id")
             if (value := getattr(self, name)) is not None
         }
         if self.status is not None:
@@ -120,6 +121,14 @@ class Interactions(TenantRepository[InteractionRow]):
         return await self.aggregate(
             [{"$match": period}, {"$group": group}, {"$sort": order}, {"$limit": MOST_GROUPS + 1}]
         )
+
+    async def spent(self, wanted: LogFilter) -> Mapping[str | None, int]:
+        """Nano-dollars of the interactions that match, for each model that limits and budgets counted them under."""
+        stages = [
+            {"$match": wanted.as_query()},
+            {"$group": {"_id": "$model_counted", "cost": {"$sum": "$cost_nano_usd"}}},
+        ]
+        return {document["_id"]: document["cost"] for document in await self.aggregate(stages)}
 
 
 class AuditRecords(TenantRepository[AuditRecord]):

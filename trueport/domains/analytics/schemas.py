@@ -44,7 +44,10 @@ class InteractionShown(msgspec.Struct, kw_only=True):
     method: str | None
     operation: str | None
     model: str | None
+    model_counted: str | None
     model_served: str | None
+    user: str | None
+    repeats: str | None
     provider: str | None
     target: str | None
     stream: bool
@@ -57,6 +60,16 @@ class InteractionShown(msgspec.Struct, kw_only=True):
     output_tokens: int
     cached_tokens: int
     reasoning_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
+    audio_input_tokens: int
+    audio_output_tokens: int
+    image_input_tokens: int
+    image_output_tokens: int
+    web_searches: int
+    images: int
+    audio_ms: int
+    service_tier: str | None
     total_tokens: int
     usage_source: UsageSource
     usage_doubtful: bool

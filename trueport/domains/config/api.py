@@ -1,6 +1,6 @@
 """The front door of this domain."""
 
-from trueport.domains.config.compile import compile_snapshot
+from trueport.domains.config.compile import accounts, compile_snapshot, content_key_named
 from trueport.domains.config.file import (
     InvalidConfiguration,
     TenantFile,
@@ -15,8 +15,10 @@ __all__ = [
     "ConfigService",
     "InvalidConfiguration",
     "TenantFile",
+    "accounts",
     "check_tenant_file",
     "compile_snapshot",
+    "content_key_named",
     "read_secrets",
     "read_tenant_file",
     "write_tenant_file",

@@ -1,14 +1,19 @@
 """From documents to the snapshot the hot path reads: secrets opened, names resolved, URLs parsed."""
 
+from collections.abc import Mapping
+
 from yarl import URL
 
-from trueport.domains.config.models import Configuration, ContentKey, StoredCredential
+from trueport.domains.config.file import BoundsSpec
+from trueport.domains.config.models import Configuration, ContentKey, StoredCredential, StoredRoute
 from trueport.domains.config.repository import ConfigurationRepository, ContentKeyRepository, CredentialRepository
-from trueport.domains.config.service import secret_place
-from trueport.gateway.snapshot import Credential, Route, Target, TenantLimits, TenantSnapshot
+from trueport.domains.config.service import budget_specs, limits_spec, secret_place
+from trueport.gateway.pricing import PriceBook
+from trueport.gateway.snapshot import Bounds, BudgetRule, Credential, Route, Target, TenantLimits, TenantSnapshot
 from trueport.kit.clock import Clock
 from trueport.kit.crypto import DataKey, Sealed
 from trueport.kit.ids import CredentialId, new_id
+from trueport.kit.money import nano_usd
 from trueport.kit.secret import Secret
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.mongo import Database, Duplicate
@@ -16,9 +21,9 @@ from trueport.storage.revisions import revisions
 
 
 async def compile_snapshot(
-    database: Database, scope: TenantScope, slug: str, tenant_key: DataKey, clock: Clock
+    database: Database, scope: TenantScope, slug: str, tenant_key: DataKey, clock: Clock, prices: PriceBook
 ) -> TenantSnapshot:
-    """The tenant's configuration as it is now. Raises StoreUnavailable."""
+    """The tenant's configuration as it is now; `prices` is the book its own come before. Raises StoreUnavailable."""
     # Read first: whatever changes from here on makes a higher revision than the snapshot says it is.
     revision = (await revisions(database, [scope.tenant_id])).get(scope.tenant_id, 0)
     stored = await CredentialRepository(database, scope).find()
@@ -28,10 +33,14 @@ async def compile_snapshot(
         tenant_id=scope.tenant_id,
         slug=slug,
         revision=revision,
-        routes=_routes(configuration, credentials),
+        routes=_routes(configuration, credentials) if configuration else (),
         credentials=credentials,
-        limits=_limits(configuration),
+        limits=_limits(configuration) if configuration else TenantLimits(),
         content_key=await content_key(database, scope, tenant_key, clock),
+        aliases={entry.alias: entry.model for entry in configuration.aliases} if configuration else {},
+        regions=frozenset(configuration.regions) if configuration else frozenset(),
+        budgets=_budgets(configuration) if configuration else (),
+        prices=prices.with_overrides(configuration.prices) if configuration and configuration.prices else None,
     )
 
 
@@ -58,6 +67,11 @@ async def content_key(database: Database, scope: TenantScope, tenant_key: DataKe
     return unwrapped(found, scope, tenant_key)
 
 
+async def content_key_named(database: Database, scope: TenantScope, tenant_key: DataKey, kid: str) -> DataKey:
+    """The key that sealed content of any month. Raises NotFound, SealBroken."""
+    return unwrapped(await ContentKeyRepository(database, scope).get(kid), scope, tenant_key)
+
+
 def unwrapped(stored: ContentKey, scope: TenantScope, tenant_key: DataKey) -> DataKey:
     """The data key in a document. Raises SealBroken."""
     return tenant_key.unwrap(stored.id, stored.wrapped, _key_place(scope, stored.id))
@@ -67,9 +81,16 @@ def _key_place(scope: TenantScope, kid: str) -> str:
     return f"{scope.tenant_id}|content-key|{kid}"
 
 
-def _credential(stored: StoredCredential, tenant_key: DataKey) -> Credential:
+async def accounts(database: Database, scope: TenantScope) -> list[Credential]:
+    """The tenant's credentials by name, without their secrets. Raises StoreUnavailable."""
+    stored = await CredentialRepository(database, scope).find()
+    return sorted((_credential(credential, None) for credential in stored), key=lambda credential: credential.name)
+
+
+def _credential(stored: StoredCredential, tenant_key: DataKey | None) -> Credential:
+    """A credential; without the tenant's key, one without its secret."""
     secret = None
-    if stored.secret is not None:
+    if stored.secret is not None and tenant_key is not None:
         place = secret_place(stored.tenant_id, stored.id)
         secret = Secret(tenant_key.open(Sealed.from_bytes(stored.secret), place).decode())
     return Credential(
@@ -79,27 +100,77 @@ def _credential(stored: StoredCredential, tenant_key: DataKey) -> Credential:
         base_url=URL(stored.base_url),
         secret=secret,
         region=stored.region,
+        deployments={entry.alias: entry.model for entry in stored.deployments},
+        api_version=stored.api_version,
+        quirks=frozenset(stored.quirks),
     )
 
 
-def _routes(configuration: Configuration | None, credentials: dict[str, Credential]) -> tuple[Route, ...]:
-    if configuration is None:
-        return ()
+def _routes(configuration: Configuration, credentials: Mapping[str, Credential]) -> tuple[Route, ...]:
     return tuple(
-        Route(
-            targets=tuple(
-                Target(credentials[target.credential], target.model, target.timeout_s, target.weight)
-                for target in route.targets
-                if target.credential in credentials
-            ),
-            model_glob=route.model,
-            dialect=route.dialect,
-        )
-        for route in configuration.routes
+        Route(_targets(route, credentials), route.model, route.dialect, route.cache_s) for route in configuration.routes
     )
 
 
-def _limits(configuration: Configuration | None) -> TenantLimits:
-    if configuration is None:
-        return TenantLimits()
-    return TenantLimits(configuration.requests_per_minute, configuration.tokens_per_minute, configuration.concurrency)
+def _targets(route: StoredRoute, credentials: Mapping[str, Credential]) -> tuple[Target, ...]:
+    return tuple(
+        Target(
+            credential=credentials[target.credential],
+            model=target.model,
+            timeout_s=target.timeout_s,
+            weight=target.weight or 1,
+            priority=priority,
+            by_latency=route.choose == "latency",
+            retries=target.retries,
+        )
+        for target, priority in zip(route.targets, _priorities(route), strict=True)
+        if target.credential in credentials
+    )
+
+
+def _priorities(route: StoredRoute) -> list[int]:
+    """The place of each target: as stated, else its position, which neighbours with weights share."""
+    if route.choose == "latency" and all(target.priority is None for target in route.targets):
+        return [0] * len(route.targets)
+    places: list[int] = []
+    shares = False
+    for target in route.targets:
+        has_weight = target.weight is not None
+        if target.priority is not None:
+            places.append(target.priority)
+        elif places and not (shares and has_weight):
+            places.append(places[-1] + 1)
+        else:
+            places.append(places[-1] if places else 0)
+        shares = has_weight
+    return places
+
+
+def _limits(configuration: Configuration) -> TenantLimits:
+    spec = limits_spec(configuration)
+    return TenantLimits(
+        tenant=Bounds(spec.requests_per_minute, spec.tokens_per_minute, spec.concurrency),
+        user=_bounds(spec.per_user),
+        models=tuple((glob, _bounds(bounds)) for glob, bounds in spec.models.items()),
+    )
+
+
+def _bounds(spec: BoundsSpec) -> Bounds:
+    return Bounds(spec.requests_per_minute, spec.tokens_per_minute, spec.concurrency)
+
+
+def _budgets(configuration: Configuration) -> tuple[BudgetRule, ...]:
+    return tuple(
+        BudgetRule(
+            name=spec.title,
+            period=spec.period,
+            limit_nano_usd=nano_usd(spec.limit_usd),
+            blocks=spec.action == "block",
+            alert_at=tuple(spec.alert_at),
+            per=spec.per,
+            key=spec.key,
+            user=spec.user,
+            model=spec.model,
+        )
+        for spec in budget_specs(configuration)
+    )

@@ -2,23 +2,27 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import yaml
 from yaml.composer import ComposerError
 
 from trueport.gateway.egress import EgressPolicy, UrlRefused, parse_upstream_url
+from trueport.gateway.limits.base import MOST_BUDGET_NANO_USD
+from trueport.gateway.pricing import load_price_book
+from trueport.gateway.providers.compatible import QUIRK_NAMES
 from trueport.kit.errors import InvalidRequest
+from trueport.kit.money import nano_usd, usd
 from trueport.kit.secret import Secret
 
 _LONGEST_FILE: Final = 1 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
-DIALECTS: Final = ("openai",)
+DIALECTS: Final = ("openai", "anthropic", "google", "azure")
 
 
 class SecretSource(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -39,15 +43,24 @@ class CredentialSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     base_url: str
     secret: SecretSource | None = None
     region: str | None = None
+    deployments: dict[str, str] = {}
+    api_version: str | None = None
+    quirks: list[str] = []
 
 
 class TargetSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One way to serve a route."""
+    """One way to serve a route.
+
+    Targets are tried in their order. Neighbours that both state a `weight` share one place in it; `priority`, stated
+    by all targets of a route or by none, says the places itself.
+    """
 
     credential: str
     model: str | None = None
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=600)] | None = None
-    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000)] | None = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None
+    retries: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
 
 
 class MatchSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -58,18 +71,50 @@ class MatchSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class RouteSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A route."""
+    """A route. `choose` says how targets of one priority share calls; `cache_s` how long an answer may be repeated."""
 
     match: MatchSpec
     targets: Annotated[list[TargetSpec], msgspec.Meta(min_length=1, max_length=32)]
+    choose: Literal["weight", "latency"] = "weight"
+    cache_s: Annotated[int, msgspec.Meta(ge=0, le=2_592_000)] = 0
 
 
-class LimitsSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Bounds on all keys of the tenant together; 0 is off."""
+class BoundsSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Bounds on one user tag or one model; 0 is off."""
 
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
     concurrency: Count = 0
+
+
+class LimitsSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Bounds on all keys of the tenant together, on each user tag, and on models by pattern; 0 is off."""
+
+    requests_per_minute: Count = 0
+    tokens_per_minute: Count = 0
+    concurrency: Count = 0
+    per_user: BoundsSpec = msgspec.field(default_factory=BoundsSpec)
+    models: dict[str, BoundsSpec] = {}
+
+
+class BudgetSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How much may be spent in a calendar day or month (UTC). `limit_usd` is decimal text: no float rounds it."""
+
+    period: Literal["day", "month"]
+    limit_usd: str
+    name: str | None = None
+    action: Literal["block", "alert"] = "block"
+    alert_at: Annotated[list[Annotated[float, msgspec.Meta(gt=0, le=10)]], msgspec.Meta(max_length=16)] = []
+    per: Literal["tenant", "key", "user", "model"] = "tenant"
+    key: str | None = None
+    user: str | None = None
+    model: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name, or one made of what it says."""
+        narrowed = [part for part in (self.key, self.user, self.model) if part is not None]
+        return self.name or " ".join((self.period, "per", self.per, *narrowed))
 
 
 class TenantFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -78,10 +123,13 @@ class TenantFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     version: int
     tenant: str | None = None
     credentials: dict[str, CredentialSpec] = {}
+    aliases: dict[str, str] = {}
     routes: Annotated[list[RouteSpec], msgspec.Meta(max_length=1_000)] = []
+    regions: list[str] = []
     limits: LimitsSpec = msgspec.field(default_factory=LimitsSpec)
     policies: list[dict[str, Any]] = []
-    budgets: list[dict[str, Any]] = []
+    budgets: Annotated[list[BudgetSpec], msgspec.Meta(max_length=200)] = []
+    prices: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=1_000)] = []
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -154,20 +202,65 @@ def check_tenant_file(file: TenantFile, providers: Collection[str], egress: Egre
     problems = []
     if file.version != 1:
         problems.append(f"version {file.version} is not known; this server reads version 1.")
-    problems += [f"{name} are not available in this version: remove them, they would not be enforced."
-                 for name in ("policies", "budgets") if getattr(file, name)]  # fmt: skip
+    if file.policies:
+        problems.append("policies are not available in this version: remove them, they would not be enforced.")
     for name, credential in file.credentials.items():
         problems += _credential_problems(name, credential, providers, egress)
     for number, route in enumerate(file.routes, start=1):
-        problems += [
-            f"route {number} names the credential {target.credential!r}, which the file does not define."
-            for target in route.targets
-            if target.credential not in file.credentials
-        ]
-        if route.match.dialect is not None and route.match.dialect not in DIALECTS:
-            problems.append(f"route {number}: dialect {route.match.dialect!r} is not one of {', '.join(DIALECTS)}.")
+        problems += _route_problems(number, route, file.credentials)
+    problems += _alias_problems(file.aliases)
+    problems += _budget_problems(file.budgets)
+    problems += _price_problems(file.prices)
     if problems:
         raise InvalidConfiguration(problems)
+
+
+def _route_problems(number: int, route: RouteSpec, credentials: Collection[str]) -> list[str]:
+    problems = [
+        f"route {number} names the credential {target.credential!r}, which the file does not define."
+        for target in route.targets
+        if target.credential not in credentials
+    ]
+    if route.match.dialect is not None and route.match.dialect not in DIALECTS:
+        problems.append(f"route {number}: dialect {route.match.dialect!r} is not one of {', '.join(DIALECTS)}.")
+    if len({target.priority is None for target in route.targets}) > 1:
+        problems.append(f"route {number}: give a priority to all of its targets or to none.")
+    return problems
+
+
+def _alias_problems(aliases: Mapping[str, str]) -> list[str]:
+    return [
+        f"alias {alias!r} stands for {model!r}, which is an alias itself: name the model."
+        for alias, model in aliases.items()
+        if model in aliases
+    ]
+
+
+def _budget_problems(budgets: Sequence[BudgetSpec]) -> list[str]:
+    problems = []
+    for number, budget in enumerate(budgets, start=1):
+        try:
+            limit_nano_usd = nano_usd(budget.limit_usd)
+        except ValueError:
+            problems.append(f"budget {number}: limit_usd {budget.limit_usd!r} is not an amount such as '500.00'.")
+            continue
+        if not 0 < limit_nano_usd <= MOST_BUDGET_NANO_USD:
+            problems.append(f"budget {number}: limit_usd must be above 0 and at most {usd(MOST_BUDGET_NANO_USD)}.")
+    titles = [budget.title for budget in budgets]
+    problems += [
+        f"two budgets are called {title!r}: give them names."
+        for title in sorted(set(titles))
+        if titles.count(title) > 1
+    ]
+    return problems
+
+
+def _price_problems(prices: Sequence[Mapping[str, Any]]) -> list[str]:
+    try:
+        load_price_book().with_overrides(prices)
+    except ValueError as error:
+        return [f"prices: {error}."]
+    return []
 
 
 def _credential_problems(
@@ -180,6 +273,11 @@ def _credential_problems(
         problems.append(
             f"credential {name}: provider {credential.provider!r} is not available; known: {', '.join(providers)}."
         )
+    problems += [
+        f"credential {name}: quirk {quirk!r} is not known; known: {', '.join(sorted(QUIRK_NAMES))}."
+        for quirk in credential.quirks
+        if quirk not in QUIRK_NAMES
+    ]
     try:
         parse_upstream_url(credential.base_url, egress)
     except UrlRefused as error:
@@ -209,13 +307,23 @@ def read_secrets(
         except (OSError, ValueError):
             problems.append(f"credential {name}: the file {source.file} cannot be read.")
             continue
-        text = text.strip()
+        text = _one_line(text.strip())
         if not text or not text.isascii() or not text.isprintable():
             problems.append(f"credential {name}: its secret is empty or holds characters that no header carries.")
         found[name] = Secret(text)
     if problems:
         raise InvalidConfiguration(problems)
     return found
+
+
+def _one_line(text: str) -> str:
+    """A secret that is a JSON object (a service account's key, as the vendor's console gives it) without its layout."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return msgspec.json.encode(msgspec.json.decode(text)).decode()
+    except msgspec.DecodeError:
+        return text
 
 
 def write_tenant_file(file: TenantFile) -> str:

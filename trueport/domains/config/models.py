@@ -1,6 +1,7 @@
 """What this domain stores. A configuration is never changed: each change is a new version, the highest one counts."""
 
 from datetime import datetime
+from typing import Any
 
 from odmantic import EmbeddedModel, Field, Index, Model
 
@@ -11,7 +12,9 @@ class StoredTarget(EmbeddedModel):
     credential: str
     model: str | None = None
     timeout_s: float | None = None
-    weight: int = 1
+    weight: int | None = None
+    priority: int | None = None
+    retries: int = 0
 
 
 class StoredRoute(EmbeddedModel):
@@ -20,6 +23,15 @@ class StoredRoute(EmbeddedModel):
     model: str | None = None
     dialect: str | None = None
     targets: list[StoredTarget]
+    choose: str = "weight"
+    cache_s: int = 0
+
+
+class StoredAlias(EmbeddedModel):
+    """A model name that stands for another. A list, because a document's member names take no dots."""
+
+    alias: str
+    model: str
 
 
 class StoredCredential(Model):
@@ -37,6 +49,9 @@ class StoredCredential(Model):
     secret_hint: str | None = None
     secret_source: str | None = None
     region: str | None = None
+    deployments: list[StoredAlias] = []
+    api_version: str | None = None
+    quirks: list[str] = []
     created_at: datetime
     revision: int = 0
 
@@ -47,15 +62,24 @@ class StoredCredential(Model):
 
 
 class Configuration(Model):
-    """One version of a tenant's routes and limits."""
+    """One version of a tenant's routes, limits and budgets.
+
+    `model_limits`, `budgets` and `prices` hold what the file says, in its own terms.
+    """
 
     id: str = Field(primary_field=True)
     tenant_id: str
     version: int
     routes: list[StoredRoute] = []
+    aliases: list[StoredAlias] = []
+    regions: list[str] = []
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     concurrency: int = 0
+    user_limits: dict[str, int] = {}
+    model_limits: list[dict[str, Any]] = []
+    budgets: list[dict[str, Any]] = []
+    prices: list[dict[str, Any]] = []
     changed_by: str
     created_at: datetime
     revision: int = 0

@@ -2,7 +2,11 @@
 
 from collections.abc import Collection, Mapping
 
+import msgspec
+
 from trueport.domains.config.file import (
+    BoundsSpec,
+    BudgetSpec,
     CredentialSpec,
     LimitsSpec,
     MatchSpec,
@@ -12,7 +16,7 @@ from trueport.domains.config.file import (
     TenantFile,
     check_tenant_file,
 )
-from trueport.domains.config.models import Configuration, StoredCredential, StoredRoute, StoredTarget
+from trueport.domains.config.models import Configuration, StoredAlias, StoredCredential, StoredRoute, StoredTarget
 from trueport.domains.config.repository import ConfigurationRepository, CredentialRepository
 from trueport.gateway.egress import EgressPolicy
 from trueport.kit.clock import Clock
@@ -64,9 +68,17 @@ class ConfigService:
                 tenant_id=self._scope.tenant_id,
                 version=current.version + 1 if current else 1,
                 routes=[_stored_route(route) for route in file.routes],
+                aliases=_stored_names(file.aliases),
+                regions=file.regions,
                 requests_per_minute=file.limits.requests_per_minute,
                 tokens_per_minute=file.limits.tokens_per_minute,
                 concurrency=file.limits.concurrency,
+                user_limits=msgspec.to_builtins(file.limits.per_user),
+                model_limits=[
+                    {"model": glob, **msgspec.to_builtins(bounds)} for glob, bounds in file.limits.models.items()
+                ],
+                budgets=[msgspec.to_builtins(budget) for budget in file.budgets],
+                prices=file.prices,
                 changed_by=changed_by,
                 created_at=self._clock.now(),
             )
@@ -87,10 +99,17 @@ class ConfigService:
                 base_url=credential.base_url,
                 secret=_source(credential.secret_source),
                 region=credential.region,
+                deployments={entry.alias: entry.model for entry in credential.deployments},
+                api_version=credential.api_version,
+                quirks=credential.quirks,
             )
         if current is not None:
             file.routes = [_route_spec(route) for route in current.routes]
-            file.limits = LimitsSpec(current.requests_per_minute, current.tokens_per_minute, current.concurrency)
+            file.aliases = {entry.alias: entry.model for entry in current.aliases}
+            file.regions = current.regions
+            file.limits = limits_spec(current)
+            file.budgets = budget_specs(current)
+            file.prices = current.prices
         return file
 
     async def _put_credential(self, name: str, spec: CredentialSpec, secret: Secret | None) -> None:
@@ -110,6 +129,9 @@ class ConfigService:
             secret_hint=secret.reveal()[-4:] if secret is not None and len(secret.reveal()) >= 16 else None,
             secret_source=spec.secret.text if spec.secret else None,
             region=spec.region,
+            deployments=_stored_names(spec.deployments),
+            api_version=spec.api_version,
+            quirks=spec.quirks,
             created_at=existing.created_at if existing else self._clock.now(),
             revision=existing.revision if existing else 0,
         )
@@ -122,19 +144,55 @@ def _stored_route(route: RouteSpec) -> StoredRoute:
         dialect=route.match.dialect,
         targets=[
             StoredTarget(
-                credential=target.credential, model=target.model, timeout_s=target.timeout_s, weight=target.weight
+                credential=target.credential,
+                model=target.model,
+                timeout_s=target.timeout_s,
+                weight=target.weight,
+                priority=target.priority,
+                retries=target.retries,
             )
             for target in route.targets
         ],
+        choose=route.choose,
+        cache_s=route.cache_s,
     )
+
+
+def _stored_names(names: Mapping[str, str]) -> list[StoredAlias]:
+    return [StoredAlias(alias=alias, model=model) for alias, model in names.items()]
+
+
+def limits_spec(configuration: Configuration) -> LimitsSpec:
+    """The limits of a stored configuration."""
+    models = {
+        entry["model"]: msgspec.convert({name: entry[name] for name in entry if name != "model"}, BoundsSpec)
+        for entry in configuration.model_limits
+    }
+    return LimitsSpec(
+        configuration.requests_per_minute,
+        configuration.tokens_per_minute,
+        configuration.concurrency,
+        msgspec.convert(configuration.user_limits, BoundsSpec),
+        models,
+    )
+
+
+def budget_specs(configuration: Configuration) -> list[BudgetSpec]:
+    """The budgets of a stored configuration."""
+    return msgspec.convert(configuration.budgets, list[BudgetSpec])
 
 
 def _route_spec(route: StoredRoute) -> RouteSpec:
     return RouteSpec(
         match=MatchSpec(route.model, route.dialect),
         targets=[
-            TargetSpec(target.credential, target.model, target.timeout_s, target.weight) for target in route.targets
+            TargetSpec(
+                target.credential, target.model, target.timeout_s, target.weight, target.priority, target.retries
+            )
+            for target in route.targets
         ],
+        choose="latency" if route.choose == "latency" else "weight",
+        cache_s=route.cache_s,
     )
 
 

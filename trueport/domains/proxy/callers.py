@@ -20,6 +20,7 @@ from trueport.kit.clock import Clock
 from trueport.kit.errors import Forbidden, Unauthenticated, Unavailable
 from trueport.kit.ids import TenantId
 from trueport.kit.logging import get_logger
+from trueport.kit.tenancy import TenantScope
 
 log = get_logger(__name__)
 
@@ -129,6 +130,11 @@ class KeyRing:
             entry = await self._looked_up(digest, text)
         self._check(entry, call)
         return entry.caller, entry.snapshot
+
+    def known(self, tenant_id: TenantId) -> tuple[TenantScope, TenantSnapshot] | None:
+        """The scope and configuration of a tenant one of whose keys is in use here."""
+        entry = next(iter(self._by_tenant.get(tenant_id, {}).values()), None)
+        return (entry.key.scope, entry.snapshot) if entry else None
 
     def _is_stale(self) -> bool:
         return self._clock.monotonic() - self._confirmed_s > self._most_stale_s

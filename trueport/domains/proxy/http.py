@@ -7,13 +7,15 @@ once the client has gone, so a watcher waits for the disconnect and cancels the 
 import asyncio
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
 
-from trueport.gateway.call import Call, HeaderList, Reply
+from trueport.gateway.call import Call, HeaderList, Reply, Wire
+from trueport.gateway.dialects.anthropic import AnthropicDialect
+from trueport.gateway.dialects.azure import AzureDialect
 from trueport.gateway.dialects.base import Dialect
+from trueport.gateway.dialects.google import GoogleDialect
 from trueport.gateway.dialects.openai import OpenAIDialect
 from trueport.gateway.intake import ClientGone, Receive, check_headers, check_host, read_body
 from trueport.gateway.ports import Tools
@@ -35,10 +37,26 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _OPERATION: Final = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._:@,=-]+(?:/[A-Za-z0-9._:@,=-]+)*")
 
 _OPENAI: Final = OpenAIDialect()
-_ROOTS: Final[tuple[tuple[str, Dialect], ...]] = (
+_ANTHROPIC: Final = AnthropicDialect()
+_GOOGLE: Final = GoogleDialect()
+_AZURE: Final = AzureDialect()
+
+WIRES: Final[Mapping[Wire, Dialect]] = {"openai": _OPENAI, "anthropic": _ANTHROPIC, "google": _GOOGLE}
+"""For each wire the dialect that reads what its providers answer."""
+
+_SERVICES: Final = "/trueportai-services"
+_VERSIONED: Final[tuple[tuple[str, Dialect], ...]] = (
+    ("/v1/messages", _ANTHROPIC),
     ("/v1/", _OPENAI),
     ("/openai/v1/", _OPENAI),
-    ("/trueportai-services/openai/v1/", _OPENAI),
+    ("/anthropic/", _ANTHROPIC),
+)
+# What stands below these keeps its version, or has none: the dialect knows its own paths.
+_WHOLE: Final[tuple[tuple[str, Dialect], ...]] = (
+    ("/v1beta/", _GOOGLE),
+    ("/google/", _GOOGLE),
+    ("/azure/", _AZURE),
+    ("/openai/", _AZURE),
 )
 
 
@@ -60,18 +78,31 @@ class Draining(Unavailable):
         super().__init__("The server is shutting down.")
 
 
-def dialect_of(path: str) -> tuple[Dialect, str] | None:
+def dialect_of(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> tuple[Dialect, str] | None:
     """The dialect that owns `path` and the operation below its root; None when it is not a gateway path.
 
-    An SDK that adds `/v1` to a base URL which already ends in it arrives as `/v1/v1/…` and means the same.
+    An SDK that adds `/v1` to a base URL which already ends in it arrives as `/v1/v1/…` and means the same. On the
+    unified paths, `/v1/models` is Anthropic's for clients that name its API's version.
     """
-    for root, dialect in _ROOTS:
+    path = path.removeprefix(_SERVICES)
+    while path.startswith("/v1/v1/"):
+        path = path[3:]
+    for root, dialect in _VERSIONED:
         if path.startswith(root):
-            operation = path[len(root) :]
+            operation = path[4:] if root.startswith("/v1/") else path[len(root) :]
             while operation.startswith("v1/"):
                 operation = operation[3:]
+            if root == "/v1/" and operation.partition("/")[0] == "models" and _names_anthropic(headers):
+                return _ANTHROPIC, operation
             return dialect, operation
+    for root, dialect in _WHOLE:
+        if path.startswith(root):
+            return dialect, path[1:] if root == "/v1beta/" else path[len(root) :]
     return None
+
+
+def _names_anthropic(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"anthropic-version" for name, _ in headers)
 
 
 class _ClientWatch:
@@ -136,7 +167,7 @@ class GatewayApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tools = self.tools
         headers: HeaderList = scope["headers"]
-        found = dialect_of(scope["path"])
+        found = dialect_of(scope["path"], headers)
         dialect, operation = found if found else (_OPENAI, "")
         call = partial(
             Call,
@@ -145,7 +176,7 @@ class GatewayApp:
             dialect=dialect,
             method=scope["method"],
             path=operation,
-            query=_forwarded_query(scope["query_string"]),
+            query=scope["query_string"].decode("latin-1"),
             headers=headers,
             peer=self._peer(scope, headers),
             started_us=tools.clock.epoch_us() if tools else 0,
@@ -248,11 +279,3 @@ def _request_id(headers: HeaderList) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value) is not None:
             return value.decode()
     return new_id("req")
-
-
-def _forwarded_query(query_string: bytes) -> str:
-    """The query without `key`: where a key may travel in a URL, it stays with us."""
-    if not query_string:
-        return ""
-    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
-    return urlencode([(name, value) for name, value in pairs if name != "key"])

@@ -4,13 +4,13 @@ The outcome repeats what the intent said, so that it describes the whole interac
 interaction log, the ledger) are made from outcomes, in any order, any number of times.
 """
 
+import dataclasses
 from collections.abc import Awaitable
 from typing import Final
 
 from trueport.audit.sealing import seal_content
 from trueport.audit.spool import Appended, Spool, SpoolReservation, SpoolUnavailable
-from trueport.gateway.admission import estimated_input_tokens
-from trueport.gateway.call import Admitted, Call, Caller, Outcome, Request
+from trueport.gateway.call import Admitted, Call, Caller, Outcome, Usage
 from trueport.gateway.snapshot import TenantSnapshot
 from trueport.kit.logging import get_logger
 
@@ -19,6 +19,11 @@ log = get_logger(__name__)
 # Room kept for an outcome before its call may start. Longer answers are the exception; the journal's last
 # five percent are there for them.
 _OUTCOME_BYTES: Final = 64 << 10
+
+
+_USAGE_PARTS: Final = tuple(
+    field.name for field in dataclasses.fields(Usage) if field.name not in ("input_tokens", "output_tokens")
+)
 
 
 def content_place(tenant_id: str, interaction_id: str, kind: str) -> str:
@@ -40,7 +45,7 @@ class SpoolRecorder:
         call, snapshot = admitted.call, admitted.snapshot
         reservation = self._spool.reserve(_OUTCOME_BYTES)
         try:
-            fields = _intent_fields(call, admitted.caller, admitted.request, snapshot)
+            fields = _intent_fields(admitted)
             content, blobs = _sealed(snapshot, call, "intent", admitted.request.body)
             appended = self._spool.append(
                 "intent", call.interaction_id, snapshot.tenant_id, {**fields, "content": content}, blobs
@@ -125,13 +130,16 @@ def _caller_fields(call: Call, caller: Caller, snapshot: TenantSnapshot) -> dict
     }
 
 
-def _intent_fields(call: Call, caller: Caller, request: Request, snapshot: TenantSnapshot) -> dict[str, object]:
+def _intent_fields(admitted: Admitted) -> dict[str, object]:
+    request = admitted.request
     return {
-        **_caller_fields(call, caller, snapshot),
+        **_caller_fields(admitted.call, admitted.caller, admitted.snapshot),
         "model": request.model,
+        "model_counted": admitted.model_counted,
+        "user": admitted.user,
         "stream": request.streams,
         "request_bytes": len(request.body),
-        "input_tokens_estimate": estimated_input_tokens(request.body),
+        "input_tokens_estimate": admitted.input_tokens_estimate,
     }
 
 
@@ -149,14 +157,7 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
             {"target": attempt.target.id, "status": attempt.status, "error": attempt.error, "took_us": attempt.took_us}
             for attempt in outcome.attempts
         ],
-        "usage": None
-        if usage is None
-        else {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-        },
+        "usage": None if usage is None else _usage_fields(usage),
         "usage_source": outcome.usage_source,
         "usage_doubtful": outcome.usage_doubtful,
         "cost_nano_usd": outcome.cost_nano_usd,
@@ -164,4 +165,11 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
         "first_byte_us": outcome.first_byte_us,
         "reply_bytes": outcome.reply_bytes,
         "upstream_request_id": outcome.upstream_request_id,
+        "repeats": outcome.repeats,
     }
+
+
+def _usage_fields(usage: Usage) -> dict[str, object]:
+    """The two totals, and of their parts those that are there."""
+    parts = {name: value for name in _USAGE_PARTS if (value := getattr(usage, name))}
+    return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, **parts}

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from trueport.domains.auth.api import ApiKeyService, KeyRecord, api_key_pepper, find_api_key, parse_api_key, tenant_key
 from trueport.domains.auth.api import find_tenant as tenant_of_slug
 from trueport.domains.config.api import compile_snapshot
+from trueport.gateway.pricing import PriceBook
 from trueport.gateway.snapshot import TenantSnapshot
 from trueport.kit.errors import NotFound
 from trueport.kit.ids import TenantId
@@ -15,8 +16,9 @@ from trueport.web.domain import Resources
 class StoredKeys:
     """Reads keys and configuration from the database."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, prices: PriceBook) -> None:
         self._resources = resources
+        self._prices = prices
         self._pepper = api_key_pepper(resources.settings.keys)
 
     def tenant_of(self, text: str) -> TenantId | None:
@@ -40,7 +42,7 @@ class StoredKeys:
     async def snapshot(self, key: KeyRecord) -> TenantSnapshot:
         own_key = await tenant_key(self._resources, key.tenant_id)
         return await compile_snapshot(
-            self._resources.database, key.scope, key.tenant_slug, own_key, self._resources.clock
+            self._resources.database, key.scope, key.tenant_slug, own_key, self._resources.clock, self._prices
         )
 
     async def revisions(self, tenant_ids: Collection[TenantId]) -> Mapping[TenantId, int]:

@@ -10,19 +10,29 @@ from trueport.audit.shipper import Shipper
 from trueport.audit.spool import Spool, SpoolUnavailable
 from trueport.domains.analytics.api import MongoSink
 from trueport.domains.proxy.callers import KeyRing
-from trueport.domains.proxy.http import GatewayApp
+from trueport.domains.proxy.contents import StoredContents
+from trueport.domains.proxy.http import WIRES, GatewayApp
+from trueport.domains.proxy.objects import StoredObjects
 from trueport.domains.proxy.recorder import SpoolRecorder
+from trueport.domains.proxy.repeats import StoredRepeats
 from trueport.domains.proxy.source import StoredKeys
+from trueport.domains.proxy.spending import BudgetAlerts, LoggedSpending
+from trueport.gateway.breaker.base import BreakerRules, Breakers
+from trueport.gateway.breaker.local import LocalBreakers
+from trueport.gateway.breaker.redis import RedisBreakers
+from trueport.gateway.breaker.retries import RetryBudget
+from trueport.gateway.cache import AnswerCache
 from trueport.gateway.egress import Egress, EgressPolicy
-from trueport.gateway.limits.base import LimiterUnavailable, Limits
+from trueport.gateway.limits.base import LimiterUnavailable, Limits, OnAlert, SpentSource
 from trueport.gateway.limits.keys import KeyNames, Pepper
 from trueport.gateway.limits.local import LocalLimits
 from trueport.gateway.limits.redis import RedisLimits
 from trueport.gateway.limits.resp import Address, RespClient
 from trueport.gateway.metrics import GatewayMetrics
+from trueport.gateway.observed import Observed
 from trueport.gateway.ports import Tools
 from trueport.gateway.pricing import load_price_book
-from trueport.gateway.providers.openai import PROVIDERS
+from trueport.gateway.providers.registry import WIRE_OF, providers
 from trueport.gateway.screening import NoPolicies
 from trueport.gateway.upstream import Upstream
 from trueport.kit.clock import Clock
@@ -36,11 +46,12 @@ log = get_logger(__name__)
 
 STREAM_GRACE_S: Final = 30.0
 _DRAIN_S: Final = 10.0
+_NEVER: Final = 1 << 52
 
 
 def egress_policy(settings: Settings) -> EgressPolicy:
     """What provider addresses this installation may reach."""
-    return EgressPolicy(allow=settings.egress_allow, allow_plain_http_public=False)
+    return EgressPolicy(allow=settings.egress_allow, requires_tls=not settings.allows_plain_http)
 
 
 @asynccontextmanager
@@ -50,8 +61,14 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     gateway = resources.part(GatewayApp)
     root = settings.spool.directory
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    limits = await open_limits(settings, clock)
+    prices = load_price_book(settings.prices_file)
+    callers = KeyRing(StoredKeys(resources, prices), clock)
+    limits = await open_limits(
+        settings, clock, LoggedSpending(resources.database, callers), BudgetAlerts(resources.events)
+    )
+    breakers = await open_breakers(settings, clock)
     egress = Egress(egress_policy(settings))
+    upstream = Upstream(egress)
     spool = Spool(
         root,
         clock=clock,
@@ -59,18 +76,27 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         capacity_bytes=settings.spool.capacity_bytes,
         mode=settings.spool.mode,
     )
-    sink = MongoSink(resources.database, open_store(settings.storage_url, settings.data_dir))
+    store = open_store(settings.storage_url, settings.data_dir)
+    sink = MongoSink(resources.database, store)
+    repeats = StoredRepeats(resources, callers, StoredContents(resources, store))
     shipper = Shipper(spool, root, sink)
-    callers = KeyRing(StoredKeys(resources), clock)
     metrics = resources.part(GatewayMetrics)
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
         recorder=SpoolRecorder(spool),
         screener=NoPolicies(),
-        upstream=Upstream(egress),
-        providers=dict(PROVIDERS),
-        prices=load_price_book(settings.prices_file),
+        upstream=upstream,
+        breakers=breakers,
+        retries=RetryBudget(clock),
+        observed=Observed(clock),
+        cache=AnswerCache(clock),
+        repeats=repeats,
+        objects=StoredObjects(resources, callers),
+        providers=providers(upstream, clock, egress.policy),
+        wires=WIRES,
+        wire_of=WIRE_OF,
+        prices=prices,
         metrics=metrics,
         clock=clock,
     )
@@ -93,26 +119,43 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         if not is_shipped:
             log.warning("journal_not_drained", reason="left for the next start")
         gateway.tools = None
+        await repeats.close()
         await egress.close()
+        await breakers.close()
         await limits.close()
         spool.close(is_shipped=is_shipped)
 
 
-async def open_limits(settings: Settings, clock: Clock) -> Limits:
+async def open_limits(
+    settings: Settings, clock: Clock, source: SpentSource | None = None, on_alert: OnAlert | None = None
+) -> Limits:
     """The limiter the settings name. Redis being away is no error: the limiter then counts its share."""
     if not settings.uses_redis:
-        return LocalLimits(clock, window=settings.rate_window)
-    client = RespClient(Address.parse(settings.redis_url.reveal()))
+        return LocalLimits(clock, window=settings.rate_window, source=source, on_alert=on_alert)
     limits = RedisLimits(
-        client,
+        RespClient(Address.parse(settings.redis_url.reveal())),
         KeyNames(Pepper(settings.keys.purpose_key("limiter-pepper"))),
         clock,
         window=settings.rate_window,
         on_loss=settings.limiter_loss,
         workers=settings.server.workers,
+        source=source,
+        on_alert=on_alert,
     )
     await limits.open()
     return limits
+
+
+async def open_breakers(settings: Settings, clock: Clock) -> Breakers:
+    """The circuits, shared through Redis where the settings name one."""
+    rules = BreakerRules(consecutive=settings.breaker_failures)
+    if not settings.breaker_failures:
+        rules = BreakerRules(consecutive=_NEVER, volume=_NEVER)
+    if not settings.uses_redis:
+        return LocalBreakers(clock, rules=rules)
+    breakers = RedisBreakers(RespClient(Address.parse(settings.redis_url.reveal())), clock, rules=rules)
+    await breakers.open()
+    return breakers
 
 
 async def _journal_writes(spool: Spool) -> None:

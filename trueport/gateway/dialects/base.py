@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from trueport.gateway.call import HeaderList, Request, Usage
+from trueport.gateway.call import HeaderList, Request, Usage, Wire
+from trueport.gateway.translate.model import Format
 from trueport.kit.errors import TrueportError
 
 
@@ -41,24 +42,38 @@ class StreamReader(Protocol):
     def pass_on(self, events: Sequence[bytes]) -> bytes:
         """What of these events the client gets, in order; may be empty."""
 
+    def ending(self) -> bytes:
+        """What the client gets once the stream is complete and closed; mostly nothing."""
+
 
 class Dialect(Protocol):
-    """How a family of clients asks, and wants to be answered."""
+    """How a family of clients asks, and wants to be answered.
 
-    name: str
-    providers: frozenset[str]
+    A dialect also reads what providers of its wire answer, whoever asked them.
+    """
+
+    @property
+    def name(self) -> str:
+        """What routes and records call it."""
+
+    @property
+    def wire(self) -> Wire:
+        """The family of wire formats it belongs to."""
 
     def credential(self, headers: HeaderList, query: str) -> str | None:
-        """The API key the client sent, or None.
+        """The API key the client sent, or None. `query` is the raw query string, a key in it included.
 
         Raises AmbiguousCredential when it sent two different ones.
         """
 
-    def read(self, method: str, path: str, content_type: str, body: bytes) -> Request:
-        """Understand the request. Raises a kit InvalidRequest the client can act on."""
+    def read(self, method: str, path: str, query: str, content_type: str, body: bytes) -> Request:
+        """Understand the request. Raises a kit InvalidRequest or NotFound the client can act on."""
 
-    def with_model(self, request: Request, model: str) -> bytes:
-        """The request's body asking for another model; every other member as it was."""
+    def format_of(self, request: Request) -> Format | None:
+        """The form of the conversation in a request of kind "chat"; None for one that does not translate."""
+
+    def with_model(self, request: Request, model: str) -> Request:
+        """The request for another model; every other member as it was."""
 
     def usage(self, body: bytes) -> tuple[Usage | None, bool, str | None]:
         """From a whole answer: usage, whether its numbers were impossible, and the model that answered."""

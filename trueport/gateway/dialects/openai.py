@@ -1,28 +1,61 @@
-"""OpenAI's API as its SDKs speak it: chat completions, completions, embeddings, models, and pass-through for the rest.
+"""OpenAI's API as its SDKs speak it.
 
 Source: https://platform.openai.com/docs/api-reference. The wire forms this file relies on are the error object,
-`stream_options.include_usage`, the `usage` objects and `data: [DONE]`.
+`stream_options.include_usage`, the `usage` objects, `data: [DONE]` and the events of the Responses API.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
-from trueport.gateway.call import HeaderList, Request, Usage
+from trueport.gateway.call import HeaderList, Kind, Request, Usage
 from trueport.gateway.credentials import bearer_or_header
-from trueport.gateway.json_gate import read_object, splice_members
-from trueport.gateway.streaming import event_data
+from trueport.gateway.dialects.base import StreamReader
+from trueport.gateway.dialects.body import (
+    candidates,
+    check_list_lengths,
+    checked_model,
+    count,
+    is_json,
+    json_members,
+    tag,
+)
+from trueport.gateway.dialects.meter import UNREADABLE, OpenEndedReader
+from trueport.gateway.dialects.openai_streams import (
+    ChatStreamReader,
+    MediaStreamReader,
+    ResponsesStreamReader,
+    answers,
+    usage_in,
+)
+from trueport.gateway.json_gate import splice_members
+from trueport.gateway.multipart import is_form, read_form, text_of, with_text
+from trueport.gateway.translate.model import Format
+from trueport.gateway.usage import Reading, openai_usage
 from trueport.kit.errors import InvalidRequest, NotFound, TrueportError
 
-_GENERATES: Final = frozenset({"chat/completions", "completions"})
-_NEEDS_MODEL: Final = _GENERATES | {"embeddings"}
-_MOST_MESSAGES: Final = 2_048
-_MOST_TOOLS: Final = 512
-_MOST_TOKENS: Final = 1_000_000_000
-_CHARSET: Final = re.compile(r';\s*charset="?([^";\s]*)', re.IGNORECASE)
-_NULL_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
+_WITH_DONE: Final = frozenset({"chat/completions", "completions"})
+_MEDIA: Final = frozenset(
+    {
+        *("images/generations", "images/edits", "images/variations"),
+        *("audio/speech", "audio/transcriptions", "audio/translations"),
+    }
+)
+_FORMATS: Final[dict[str, Format]] = {
+    "chat/completions": "openai_chat",
+    "responses": "openai_responses",
+    "completions": "openai_completions",
+}
+_NEEDS_MODEL: Final = frozenset({*_WITH_DONE, "embeddings"})
+# Where a provider that reads paths leniently would do work; a different spelling would slip past what goes by names.
+_SPELLED: Final = frozenset({*_NEEDS_MODEL, *_MEDIA, "responses", "moderations", "files", "batches", "models"})
+_STATE: Final = frozenset(
+    {"files", "batches", "uploads", "vector_stores", "fine_tuning", "conversations", "assistants", "threads",
+     "containers", "evals", "videos", "chatkit", "responses", "chat"}
+)  # fmt: skip
+_OUTPUT_BOUNDS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _JSON: Final = (b"content-type", b"application/json")
 
 # Which `type` OpenAI's SDKs and their users expect beside a status.
@@ -41,29 +74,9 @@ _TYPES: Final = {
 }
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: object = 0
-    reasoning_tokens: object = 0
-
-
-class _UsageObject(msgspec.Struct):
-    prompt_tokens: object = None
-    completion_tokens: object = None
-    input_tokens: object = None
-    output_tokens: object = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
-
-
-class _Answer(msgspec.Struct):
-    """The few members of a reply or chunk that metering reads; the decoder skips everything else."""
-
-    model: object = None
-    usage: msgspec.Raw = msgspec.Raw(b"")
-    choices: msgspec.Raw = msgspec.Raw(b"")
-    error: msgspec.Raw = msgspec.Raw(b"")
+class _Picture(msgspec.Struct):
+    b64_json: object = None
+    url: object = None
 
 
 class _ModelName(msgspec.Struct):
@@ -75,86 +88,69 @@ class _ModelList(msgspec.Struct):
     data: list[msgspec.Raw] = []
 
 
-_answer: Final = msgspec.json.Decoder(_Answer)
-_usage_object: Final = msgspec.json.Decoder(_UsageObject)
-
-
 class OpenAIDialect:
     """The dialect of `/openai/v1/…` and `/v1/…`."""
 
     name = "openai"
-    providers = frozenset({"openai", "openai_compatible"})
+    wire: Final = "openai"
 
     def credential(self, headers: HeaderList, query: str) -> str | None:  # noqa: ARG002 - a key in a query is refused
         return bearer_or_header(headers)
 
-    def read(self, method: str, path: str, content_type: str, body: bytes) -> Request:
-        if path.lower() in _NEEDS_MODEL and path not in _NEEDS_MODEL:
-            # A provider that reads paths leniently would serve it, past everything that goes by the operation's name.
+    def read(self, method: str, path: str, query: str, content_type: str, body: bytes) -> Request:
+        if path.lower() in _SPELLED and path not in _SPELLED:
             raise NotFound("This path is not part of the API.")
+        kind = _kind(method, path)
         if method in ("GET", "HEAD", "DELETE"):
             if body:
                 raise InvalidRequest(f"A {method} request takes no body.", param="body")
-            lists = path == "models"
-            return Request(path, _model_in(path), False, False, body, None, content_type, None, lists_models=lists)
-        if not body or content_type.partition(";")[0].strip().lower() not in ("application/json", ""):
-            if path in _NEEDS_MODEL:
-                raise InvalidRequest("Send a JSON object with content-type application/json.", param="body")
-            return Request(path, None, False, False, body, None, content_type, None)
-        charset = _CHARSET.search(content_type)
-        if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
-            raise InvalidRequest("The body must be UTF-8.", param="body")
-        members = read_object(body)
-        model = _model(members, required=path in _NEEDS_MODEL)
-        streams = members.get("stream") is True
-        if not isinstance(members.get("stream"), bool | None):
-            raise InvalidRequest("stream must be true or false.", param="stream")
-        if path == "chat/completions":
-            _check_chat(members)
-        wants_usage_event = False
-        if streams and path in _GENERATES:
-            options = members.get("stream_options")
-            if not isinstance(options, dict | None):
-                raise InvalidRequest("stream_options must be an object.", param="stream_options")
-            wants_usage_event = (options or {}).get("include_usage") is True
-            if not wants_usage_event:
-                # Without it a stream carries no numbers to meter by; the reader takes the extra event out again.
-                body = splice_members(body, members, {"stream_options": {**(options or {}), "include_usage": True}})
-        return Request(
-            operation=path,
-            model=model,
-            streams=streams,
-            wants_usage_event=wants_usage_event,
-            body=body,
-            members=members,
-            content_type=content_type or "application/json",
-            most_output_tokens=_most_output(members),
-        )
+            return _bodiless(method, path, query, content_type, kind)
+        if not body or not is_json(content_type):
+            return _opaque(method, path, query, content_type, body, kind)
+        return _json(method, path, query, content_type, body, kind)
 
-    def with_model(self, request: Request, model: str) -> bytes:
-        if request.members is None or request.model == model:
-            return request.body
-        return splice_members(request.body, read_object(request.body), {"model": model})
+    def format_of(self, request: Request) -> Format | None:
+        return _FORMATS.get(request.operation) if request.kind == "chat" else None
+
+    def with_model(self, request: Request, model: str) -> Request:
+        if request.model == model or request.model is None:
+            return request
+        if request.members is not None:
+            body = splice_members(request.body, request.members, {"model": model})
+            return replace(request, model=model, body=body, members={**request.members, "model": model})
+        if is_form(request.content_type):
+            field = read_form(request.content_type, request.body).get("model")
+            body = with_text(request.body, field, model) if field else request.body
+            return replace(request, model=model, body=body)
+        return request
 
     def usage(self, body: bytes) -> tuple[Usage | None, bool, str | None]:
         try:
-            answer = _answer.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            answer = answers.decode(body)
+        except UNREADABLE:
             return None, False, None
-        usage, doubtful = read_usage(answer.usage)
-        return usage, doubtful, answer.model if isinstance(answer.model, str) else None
+        reading = usage_in(answer.usage, answer.service_tier)
+        if bytes(answer.usage) == b"" and isinstance(answer.duration, int | float):
+            # Transcripts in the verbose form tell how long the sound was and nothing else.
+            reading = openai_usage({"type": "duration", "seconds": answer.duration})
+        if reading.usage is None and not reading.is_doubtful and (images := _images_in(answer.data)):
+            reading = Reading(Usage(0, 0, images=images), False)
+        return reading.usage, reading.is_doubtful, answer.model if isinstance(answer.model, str) else None
 
     def only_models(self, body: bytes, may_use: Callable[[str], bool]) -> bytes:
         try:
             listed = msgspec.json.decode(body, type=_ModelList)
             kept = [raw for raw in listed.data if may_use(msgspec.json.decode(raw, type=_ModelName).id)]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return b""
         return msgspec.json.encode(_ModelList(data=kept))
 
-    def stream_reader(self, request: Request) -> "OpenAIStreamReader":
-        strips = request.operation in _GENERATES and not request.wants_usage_event
-        return OpenAIStreamReader(strips_usage=strips, needs_done=request.operation in _GENERATES)
+    def stream_reader(self, request: Request) -> StreamReader:
+        if request.operation in _WITH_DONE:
+            return ChatStreamReader(strips_usage=not request.wants_usage_event)
+        if request.operation == "responses" or request.operation.startswith("responses/"):
+            return ResponsesStreamReader()
+        return MediaStreamReader() if request.kind == "media" else OpenEndedReader()
 
     def refusal(self, error: TrueportError, interaction_id: str, request_id: str) -> tuple[int, HeaderList, bytes]:
         headers = [_JSON]
@@ -168,138 +164,116 @@ class OpenAIDialect:
         return b"event: error\ndata: " + _error_object(error, interaction_id, request_id) + b"\n\n"
 
 
-class OpenAIStreamReader:
-    """Meters a chat or completion stream, and takes out what only the gateway asked for."""
-
-    __slots__ = ("_strips_usage", "failed", "has_ended", "is_complete", "model", "output_events", "usage",
-                 "usage_doubtful")  # fmt: skip
-
-    def __init__(self, *, strips_usage: bool, needs_done: bool) -> None:
-        self._strips_usage = strips_usage
-        self.is_complete = not needs_done
-        self.has_ended = False
-        self.usage: Usage | None = None
-        self.usage_doubtful = False
-        self.model: str | None = None
-        self.failed = False
-        self.output_events = 0
-
-    def pass_on(self, events: Sequence[bytes]) -> bytes:
-        if len(events) == 1:
-            return self._look_at(events[0])
-        return b"".join(map(self._look_at, events))
-
-    def _look_at(self, event: bytes) -> bytes:
-        if b'"usage"' not in event and b'"error"' not in event and self.model is not None and b"[DONE]" not in event:
-            self.output_events += 1
-            return event
-        data = event_data(event)
-        if data == b"[DONE]":
-            self.is_complete = self.has_ended = True
-            return event
-        try:
-            chunk = _answer.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return event
-        if self.model is None and isinstance(chunk.model, str):
-            self.model = chunk.model
-        if bytes(chunk.error) not in (b"", b"null"):
-            self.failed = True
-        raw_usage = bytes(chunk.usage)
-        if raw_usage in (b"", b"null"):
-            self.output_events += 1
-            return _without_null_usage(event) if raw_usage and self._strips_usage else event
-        usage, doubtful = read_usage(chunk.usage)
-        self.usage_doubtful = self.usage_doubtful or doubtful
-        # Numbers are cumulative: the last believable ones count, and a smaller total never replaces a larger one.
-        if usage is not None and (self.usage is None or usage.total_tokens >= self.usage.total_tokens):
-            self.usage = usage
-        is_usage_only = bytes(chunk.choices).replace(b" ", b"") == b"[]"
-        return b"" if self._strips_usage and is_usage_only else event
+def _kind(method: str, path: str) -> Kind:  # noqa: PLR0911 - a table of cases
+    if path == "models" or path.startswith("models/"):
+        return "models"
+    if method == "POST":
+        if path in _FORMATS:
+            return "chat"
+        if path in _MEDIA:
+            return "media"
+        if path == "embeddings":
+            return "embeddings"
+        if path == "responses/input_tokens":
+            return "count"
+        if path in ("moderations", "responses/compact"):
+            return "text"
+    return "state" if path.partition("/")[0] in _STATE else "other"
 
 
-def _without_null_usage(event: bytes) -> bytes:
-    """The chunk without the `"usage":null` that providers add to each one once usage was asked for.
-
-    Inside a JSON string the quotes would be escaped, so these bytes can only be a member.
-    """
-    return _NULL_USAGE.sub(b"", event, count=1)
-
-
-def read_usage(raw: msgspec.Raw) -> tuple[Usage | None, bool]:
-    """The usage object of any OpenAI operation, and whether it held numbers that cannot be.
-
-    Chat and completions say prompt/completion, the newer operations input/output; cached tokens are part of the
-    input, reasoning tokens part of the output.
-    """
-    if bytes(raw) in (b"", b"null"):
-        return None, False
-    try:
-        said = _usage_object.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None, True
-    input_tokens = said.prompt_tokens if said.prompt_tokens is not None else said.input_tokens
-    output_tokens = said.completion_tokens if said.completion_tokens is not None else said.output_tokens
-    if output_tokens is None:
-        output_tokens = 0
-    if not _is_count(input_tokens) or not _is_count(output_tokens):
-        return None, True
-    into = said.prompt_tokens_details or said.input_tokens_details or _Details()
-    out = said.completion_tokens_details or said.output_tokens_details or _Details()
-    cached, reasoning = _part(into.cached_tokens, input_tokens), _part(out.reasoning_tokens, output_tokens)
-    return Usage(_count(input_tokens), _count(output_tokens), cached or 0, reasoning or 0), None in (cached, reasoning)
+def _bodiless(method: str, path: str, query: str, content_type: str, kind: Kind) -> Request:
+    return Request(
+        operation=path,
+        # Some ids contain slashes.
+        model=path.removeprefix("models/") if path.startswith("models/") else None,
+        streams=False,
+        wants_usage_event=False,
+        body=b"",
+        members=None,
+        content_type=content_type,
+        most_output_tokens=None,
+        lists_models=path == "models",
+        kind=kind,
+        method=method,
+        query=query,
+    )
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_TOKENS
+def _opaque(method: str, path: str, query: str, content_type: str, body: bytes, kind: Kind) -> Request:
+    """A body that is no JSON: of a form the gateway reads the fields it governs by, of anything else nothing."""
+    if path in _NEEDS_MODEL or path in ("responses", "moderations"):
+        raise InvalidRequest("Send a JSON object with content-type application/json.", param="body")
+    model, streams, user = None, False, None
+    if body and is_form(content_type):
+        fields = read_form(content_type, body)
+        model = checked_model(text_of(body, fields, "model"), required=False)
+        streams = text_of(body, fields, "stream") == "true"
+        user = text_of(body, fields, "user")
+    return Request(
+        operation=path,
+        model=model,
+        streams=streams,
+        wants_usage_event=False,
+        body=body,
+        members=None,
+        content_type=content_type,
+        most_output_tokens=None,
+        kind=kind,
+        method=method,
+        query=query,
+        user=user,
+    )
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _part(value: object, whole: object) -> int | None:
-    """A count that is part of another, or None when it cannot be."""
-    if value is None:
-        return 0
-    return _count(value) if _is_count(value) and _count(value) <= _count(whole) else None
-
-
-def _model(members: dict[str, object], *, required: bool) -> str | None:
-    model = members.get("model")
-    if model is None and not required:
-        return None
-    # Printable, because it is repeated in a header of the answer.
-    if not isinstance(model, str) or not 0 < len(model) <= 256 or not model.isprintable():
-        raise InvalidRequest("model must be a model name.", param="model")
-    return model
-
-
-def _model_in(path: str) -> str | None:
-    """The model that `models/{id}` is about. Some ids contain slashes."""
-    return path.removeprefix("models/") if path.startswith("models/") else None
-
-
-def _check_chat(members: dict[str, object]) -> None:
-    messages, tools = members.get("messages"), members.get("tools")
-    if isinstance(messages, list) and len(messages) > _MOST_MESSAGES:
-        raise TooMany(f"At most {_MOST_MESSAGES} messages are taken.", param="messages")
-    if isinstance(tools, list) and len(tools) > _MOST_TOOLS:
-        raise TooMany(f"At most {_MOST_TOOLS} tools are taken.", param="tools")
-
-
-class TooMany(InvalidRequest):
-    """More list items than any honest call has."""
-
-    code = "too_many_items"
+def _json(method: str, path: str, query: str, content_type: str, body: bytes, kind: Kind) -> Request:
+    members = json_members(content_type, body)
+    model = checked_model(members.get("model"), required=path in _NEEDS_MODEL)
+    streams = members.get("stream")
+    if not isinstance(streams, bool | None):
+        raise InvalidRequest("stream must be true or false.", param="stream")
+    if kind == "chat":
+        check_list_lengths(members, items=("messages", "input"), tools=("tools", "functions"))
+    wants_usage_event = False
+    if streams and path in _WITH_DONE:
+        options = members.get("stream_options")
+        if not isinstance(options, dict | None):
+            raise InvalidRequest("stream_options must be an object.", param="stream_options")
+        wants_usage_event = (options or {}).get("include_usage") is True
+        if not wants_usage_event:
+            # Without it a stream carries no numbers to meter by; the reader takes the extra event out again.
+            changed = {"stream_options": {**(options or {}), "include_usage": True}}
+            body = splice_members(body, members, changed)
+            members = {**members, **changed}
+    return Request(
+        operation=path,
+        model=model,
+        streams=streams is True or (path == "audio/speech" and members.get("stream_format") == "sse"),
+        wants_usage_event=wants_usage_event,
+        body=body,
+        members=members,
+        content_type=content_type or "application/json",
+        most_output_tokens=_most_output(members),
+        kind=kind,
+        method=method,
+        query=query,
+        user=tag(members.get("safety_identifier")) or tag(members.get("user")),
+        candidates=candidates(members.get("n")),
+    )
 
 
 def _most_output(members: dict[str, object]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        value = members.get(name)
-        if _is_count(value):
-            return _count(value)
-    return None
+    return next((found for name in _OUTPUT_BOUNDS if (found := count(members.get(name))) is not None), None)
+
+
+def _images_in(raw: msgspec.Raw) -> int:
+    """How many pictures an answer holds; older models are billed by the piece and tell no tokens."""
+    if b'"b64_json"' not in bytes(raw) and b'"url"' not in bytes(raw):
+        return 0
+    try:
+        found = msgspec.json.decode(raw, type=list[_Picture])
+    except UNREADABLE:
+        return 0
+    return sum(picture.b64_json is not None or picture.url is not None for picture in found)
 
 
 def _error_object(error: TrueportError, interaction_id: str, request_id: str) -> bytes:

@@ -1,11 +1,13 @@
 """What the engine asks of a limiter, and what it gets back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol
 
+from trueport.kit.clock import from_epoch_us, rfc3339
 from trueport.kit.errors import TrueportError, Unavailable
 from trueport.kit.ids import TenantId
+from trueport.kit.money import NANO_PER_USD, usd
 
 Window = Literal["sliding", "fixed"]
 """`fixed` counts calendar minutes; `sliding` also weighs the previous minute, so no burst of twice the limit fits
@@ -17,6 +19,10 @@ because Redis is away and the operator chose to let calls through, or to refuse 
 
 LONGEST_RETRY_AFTER_S: Final = 120
 """Two windows: after that long without a call, nothing in a sliding window weighs any more."""
+
+MOST_BUDGET_NANO_USD: Final = 9_000_000 * NANO_PER_USD
+"""The largest limit of a budget, nine million dollars. Redis compares amounts as doubles, which are exact up to 2^53
+nano-dollars, and that is a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,59 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget in its present period, and whom it binds, such as scope "user" and that user's tag.
+
+    period: names the period in the counter's key, such as "2026-11" or "2026-11-23".
+    ends_us: when the period ends, in microseconds since 1970; the counter is kept for a day longer.
+    blocks: whether calls are refused once it is spent. One that does not block only alerts, and holds nothing back for
+    calls in flight.
+    alert_at: shares of the limit; passing one is told once.
+
+    Within one tenant (name, scope, subject, period) names one counter. Raises ValueError for a limit below 0 or above
+    MOST_BUDGET_NANO_USD.
+    """
+
+    name: str
+    scope: str
+    subject: str
+    period: str
+    ends_us: int
+    limit_nano_usd: int
+    blocks: bool
+    alert_at: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit_nano_usd <= MOST_BUDGET_NANO_USD:
+            raise ValueError(f"a budget is at most {usd(MOST_BUDGET_NANO_USD, places=0)} dollars and not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetAlert:
+    """A budget's spending has reached `share` of its limit. `spent_nano_usd` is what was spent when that was seen."""
+
+    tenant_id: TenantId
+    budget: str
+    scope: str
+    subject: str
+    period: str
+    share: float
+    spent_nano_usd: int
+    limit_nano_usd: int
+
+
+OnAlert = Callable[[BudgetAlert], None]
+"""Called on the event loop, in between settlements: it hands the alert on and does not wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
-    """One call that wants to pass all of `limits`, each (scope, subject) at most once.
+    """One call that wants to pass all of `limits` and `budgets`, each (scope, subject) of a kind at most once.
 
     tokens: upper estimate of prompt and completion, reserved until settlement.
     call_id: unique to the call; its place among the concurrent ones.
     longest_s: after this long the place is free again even if nobody settled (the process died).
+    cost_nano_usd: the most the call can cost, held back in every blocking budget until settlement.
     """
 
     tenant_id: TenantId
@@ -47,6 +100,8 @@ class Ask:
     tokens: int
     call_id: str
     longest_s: float
+    budgets: tuple[Budget, ...] = ()
+    cost_nano_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +124,8 @@ class Standing:
     """Where the caller stands: the request and the token bound with the least room. A limit of 0 is off.
 
     `reset_…_s`: seconds until nothing of what has been counted so far weighs any more.
+    budget_left_nano_usd: what the blocking budget with the least room has left, calls in flight taken off; None
+    without one.
     """
 
     limit_requests: int
@@ -78,6 +135,7 @@ class Standing:
     remaining_tokens: int
     reset_tokens_s: int
     mode: Mode
+    budget_left_nano_usd: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +166,7 @@ class Health:
     local_decisions: calls decided without Redis although it is configured.
     redis_failures, redis_losses: commands that failed; times this process stopped asking.
     backlog: settlements not yet told to Redis. settlements_dropped: given up; the reserved estimate then stands
-    until its window ends, and a place until it expires.
+    until its window ends, a place and what a budget held back until they expire.
     """
 
     mode: Mode
@@ -165,6 +223,27 @@ class TooLargeForLimit(TrueportError):
         self.scope = scope
 
 
+class BudgetSpent(TrueportError):
+    """A blocking budget has no room for the call before its period ends; trying again sooner does not help."""
+
+    code = "budget_exceeded"
+    status = 402
+    should_retry = False
+
+    def __init__(self, *, budget: Budget, standing: Standing) -> None:
+        resets_at = from_epoch_us(budget.ends_us)
+        super().__init__(
+            "The budget for this period is used up.",
+            scope=budget.scope,
+            name=budget.name,
+            resets_at=rfc3339(resets_at),
+        )
+        self.scope = budget.scope
+        self.name = budget.name
+        self.resets_at = resets_at
+        self.standing = standing
+
+
 class LimiterUnavailable(Unavailable):
     """Limits cannot be counted and the operator chose to refuse rather than to guess."""
 
@@ -174,8 +253,25 @@ class LimiterUnavailable(Unavailable):
         super().__init__("Rate limits cannot be checked right now.")
 
 
+class SpentSource(Protocol):
+    """The durable ledger, asked when nobody counts a budget's period yet, or no longer."""
+
+    async def spent(self, tenant_id: TenantId, budget: Budget) -> int:
+        """Nano-dollars spent under `budget` in its period so far.
+
+        Raises Unavailable when the ledger cannot be read.
+        """
+
+
+class NothingSpent:
+    """A ledger without entries."""
+
+    async def spent(self, _tenant_id: TenantId, _budget: Budget) -> int:
+        return 0
+
+
 class Limits(Protocol):
-    """Admits calls under limits."""
+    """Admits calls under limits and budgets."""
 
     @property
     def mode(self) -> Mode:
@@ -185,15 +281,24 @@ class Limits(Protocol):
         """The present state, without waiting."""
 
     async def reserve(self, ask: Ask) -> Granted:
-        """Count the call against every limit it names, or against none of them.
+        """Count the call against every limit and budget it names, or against none of them.
 
-        Raises RateLimited (or its kin) with the longest wait of all limits in the way, TooLargeForLimit, and
-        LimiterUnavailable. A reservation has to be settled; one that is not frees its place after `longest_s`,
-        and its tokens leave with their window.
+        A blocking budget admits a call while `spent + held < limit` and, unless no other call holds anything of it,
+        `spent + held + cost <= limit`, where `held` adds up the most that each call in flight can cost. So the last
+        call of a budget may go over its limit, since otherwise what is left and less than one worst case could never
+        be spent; but it is then alone, and all together overspend by no more than that one call.
+
+        Raises BudgetSpent of the budget that renews last, before RateLimited (or its kin) with the longest wait of all
+        limits in the way; TooLargeForLimit; and LimiterUnavailable, also when nobody can say what is left of a
+        blocking budget. A reservation has to be settled; one that is not frees its place and what it holds of budgets
+        after `longest_s`, and its tokens leave with their window.
         """
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
-        """Replace the reserved tokens by the `tokens` used and free the place.
+    def settle(self, reservation: Reservation, tokens: int, cost_nano_usd: int | None = None) -> None:
+        """Replace what was reserved by the `tokens` used and their cost, and free the place.
+
+        cost_nano_usd: None if it is not known; what was reserved is then spent. It counts in the period that the call
+        was admitted in, even when that has ended, or the call took longer than `longest_s`.
 
         Never waits and never raises, so a `finally` can call it during cancellation; a second time does nothing.
         """
@@ -212,7 +317,9 @@ def refuse_what_never_fits(ask: Ask) -> None:
             raise TooLargeForLimit(scope=limit.scope, tokens=ask.tokens, tokens_per_minute=limit.tokens_per_minute)
 
 
-def standing_of(limits: Sequence[Limit], rooms: Sequence[Room], reset_s: int, mode: Mode) -> Standing:
+def standing_of(
+    limits: Sequence[Limit], rooms: Sequence[Room], reset_s: int, mode: Mode, budget_left_nano_usd: int | None = None
+) -> Standing:
     """The standing for the bounds with the least room; `rooms` in the order of `limits`."""
     limit_requests = remaining_requests = limit_tokens = remaining_tokens = 0
     for limit, room in zip(limits, rooms, strict=True):
@@ -228,6 +335,7 @@ def standing_of(limits: Sequence[Limit], rooms: Sequence[Room], reset_s: int, mo
         remaining_tokens,
         reset_s if limit_tokens else 0,
         mode,
+        budget_left_nano_usd,
     )
 
 
@@ -240,7 +348,8 @@ def headers(standing: Standing) -> list[tuple[bytes, bytes]]:
     """The `x-ratelimit-…` headers of an answer, in OpenAI's names, resets in whole seconds.
 
     Bounds that are off have none. `x-ratelimit-mode: local` says that this process counts its share of the limit
-    because Redis is away.
+    because Redis is away. `x-trueport-budget-remaining-usd` is what the tightest blocking budget has left, or this
+    process's share of it, in decimal dollars.
     """
     named: list[tuple[bytes, bytes]] = []
     if standing.limit_requests:
@@ -261,6 +370,8 @@ def headers(standing: Standing) -> list[tuple[bytes, bytes]]:
             (b"x-ratelimit-remaining-tokens", b"%d" % standing.remaining_tokens),
             (b"x-ratelimit-reset-tokens", b"%d" % standing.reset_tokens_s),
         ]
+    if standing.budget_left_nano_usd is not None:
+        named.append((b"x-trueport-budget-remaining-usd", usd(standing.budget_left_nano_usd).encode()))
     if standing.mode == "local":
         named.append((b"x-ratelimit-mode", b"local"))
     return named

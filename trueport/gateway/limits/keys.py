@@ -5,6 +5,9 @@ A counter is called `rate_limit:{kh_…}:YYYY-MM-DD-HH-MM`, its tokens the same 
 tenant, two tenants never meet in one, and neither a key nor an id shows up in MONITOR, the slow log, a dump or a
 replica. The braces are meant literally: to Redis Cluster they are the hash tag.
 
+A budget's counters are called `budget:{kh_…}:2026-11` and `budget:{kh_…}:2026-11:calls`, the period behind a digest
+of tenant, scope, the budget's name and subject.
+
 All keys of a script have to live in one slot of a cluster, and a call is bound by limits of its key, its user and its
 tenant at once. With `cluster` the tag is therefore the tenant's digest and the subject follows it:
 `rate_limit:{kh_<tenant>}:kh_<subject>:YYYY-MM-DD-HH-MM`.
@@ -35,9 +38,16 @@ class KeyNames:
         self._cluster = cluster
         # A digest costs more than everything else about a name, and the same few subjects call again and again.
         self.label = lru_cache(_REMEMBERED)(self._label)
+        self.budget_label = lru_cache(_REMEMBERED)(self._budget_label)
 
     def _label(self, tenant_id: TenantId, scope: str, subject: str) -> str:
-        digest = self._digest(tenant_id, scope, subject)
+        return self._tagged(tenant_id, self._digest(tenant_id, scope, subject))
+
+    def _budget_label(self, tenant_id: TenantId, name: str, scope: str, subject: str) -> str:
+        # The length keeps name and subject apart: either may hold a NUL.
+        return self._tagged(tenant_id, self._digest(tenant_id, "budget", scope, str(len(name)), name, subject))
+
+    def _tagged(self, tenant_id: TenantId, digest: str) -> str:
         if self._cluster:
             return f"{{{self._digest(tenant_id)}}}:{digest}"
         return f"{{{digest}}}"
@@ -53,6 +63,14 @@ class KeyNames:
     def calls(self, label: str) -> str:
         """The calls in flight: a sorted set of call id -> moment of expiry on Redis's clock."""
         return f"conc:{label}"
+
+    def purse(self, budget_label: str, period: str) -> str:
+        """The hash of one period of a budget; its fields are explained in `scripts`."""
+        return f"budget:{budget_label}:{period}"
+
+    def holding(self, budget_label: str, period: str) -> str:
+        """The calls that hold money of the budget: a sorted set of `amount:call id` -> moment of expiry."""
+        return f"budget:{budget_label}:{period}:calls"
 
     def workers(self) -> str:
         """The processes alive: a sorted set of worker -> moment of expiry on Redis's clock."""

@@ -1,6 +1,7 @@
 """Limits counted in this process: for a single worker without Redis, and as each worker's share while Redis is away.
 
-Nothing here waits, so between reading and counting nobody else runs.
+Counters never wait, so between reading and counting nobody else runs. Only a budget that nobody counts yet makes a call
+wait, for the ledger to say where counting begins.
 """
 
 import math
@@ -12,18 +13,34 @@ from typing import Final
 from trueport.gateway.limits.base import (
     LONGEST_RETRY_AFTER_S,
     Ask,
+    BudgetSpent,
     ConcurrencyLimited,
     Granted,
     Health,
     Limit,
+    LimiterUnavailable,
     Mode,
+    NothingSpent,
+    OnAlert,
     RateLimited,
     Reservation,
     Room,
+    SpentSource,
     TokensRateLimited,
     Window,
     refuse_what_never_fits,
     standing_of,
+)
+from trueport.gateway.limits.budgets import (
+    BudgetKey,
+    Ledger,
+    Purses,
+    Stake,
+    alert,
+    announce,
+    charged_for,
+    held_for,
+    key_of,
 )
 from trueport.kit.clock import Clock
 from trueport.kit.ids import TenantId
@@ -153,8 +170,11 @@ class Counters:
             counter.turn_to(minute)
         return counter
 
-    def take(self, ask: Ask, bounds: Sequence[Bound], mode: Mode) -> Granted:
-        """Count `ask` under `bounds`, one for each of its limits in their order, or raise RateLimited."""
+    def take(self, ask: Ask, bounds: Sequence[Bound], mode: Mode, stakes: Sequence[Stake] = ()) -> Granted:
+        """Count `ask` under `bounds`, one for each of its limits in their order, and hold its cost in `stakes`.
+
+        Raises BudgetSpent and RateLimited, and has then counted nothing.
+        """
         moment = self._moment()
         counters = [self.of(subject_of(ask.tenant_id, limit), moment.minute) for limit in ask.limits]
         refusals = [
@@ -162,10 +182,17 @@ class Counters:
             for limit, bound, counter in zip(ask.limits, bounds, counters, strict=True)
             for refusal in self._refusals(limit.scope, bound, counter, ask.tokens, moment)
         ]
-        if not refusals:
+        spent = self._spent(ask, stakes)
+        if not refusals and not spent:
             self._count(ask, bounds, counters)
+            for stake in stakes:
+                expiry_s = self._clock.monotonic() + ask.longest_s
+                stake.purse.hold(ask.call_id, held_for(ask, stake.budget), expiry_s)
         rooms = [_room(bound, counter, moment) for bound, counter in zip(bounds, counters, strict=True)]
-        standing = standing_of(ask.limits, rooms, reset_s(moment.left_s, self._window), mode)
+        left = min((stake.left for stake in stakes if stake.budget.blocks), default=None)
+        standing = standing_of(ask.limits, rooms, reset_s(moment.left_s, self._window), mode, left)
+        if spent:
+            raise BudgetSpent(budget=max(spent, key=lambda stake: stake.budget.ends_us).budget, standing=standing)
         if refusals:
             worst = max(refusals, key=lambda refusal: refusal.wait_s)
             raise worst.kind(scope=worst.scope, retry_after_s=worst.wait_s, standing=standing)
@@ -180,6 +207,17 @@ class Counters:
             counter.calls.pop(ask.call_id, None)
             if limit.tokens_per_minute:
                 counter.settle(reservation.minute, tokens - ask.tokens)
+
+    def _spent(self, ask: Ask, stakes: Sequence[Stake]) -> list[Stake]:
+        """The stakes that have no room for the call."""
+        now_s = self._clock.monotonic()
+        for stake in stakes:
+            stake.purse.sweep(now_s)
+        return [
+            stake
+            for stake in stakes
+            if stake.budget.blocks and not stake.purse.admits(held_for(ask, stake.budget), stake.limit_nano_usd)
+        ]
 
     def _moment(self) -> Moment:
         minute, passed_us = divmod(self._clock.epoch_us(), _MINUTE_US)
@@ -228,27 +266,69 @@ def reset_s(left_s: int, window: Window) -> int:
 
 
 class LocalLimits:
-    """`Limits` for exactly one process. The counts end with it."""
+    """`Limits` for exactly one process. The counts end with it; those of budgets begin anew with what `source` says."""
 
     mode: Mode = "memory"
 
-    def __init__(self, clock: Clock, *, window: Window = "sliding", capacity: int = CAPACITY) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        window: Window = "sliding",
+        capacity: int = CAPACITY,
+        source: SpentSource | None = None,
+        on_alert: OnAlert | None = None,
+    ) -> None:
         self._counters = Counters(clock, window, capacity=capacity)
+        self._purses = Purses()
+        self._ledger = Ledger(source or NothingSpent())
+        self._on_alert = on_alert
 
     def health(self) -> Health:
         return Health("memory")
 
     async def reserve(self, ask: Ask) -> Granted:
         refuse_what_never_fits(ask)
-        return self._counters.take(ask, [Bound.of(limit) for limit in ask.limits], "memory")
+        stakes = await self._stakes(ask) if ask.budgets else ()
+        return self._counters.take(ask, [Bound.of(limit) for limit in ask.limits], "memory", stakes)
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
-        if reservation.is_open:
-            reservation.is_open = False
-            self._counters.settle(reservation, tokens)
+    def settle(self, reservation: Reservation, tokens: int, cost_nano_usd: int | None = None) -> None:
+        if not reservation.is_open:
+            return
+        reservation.is_open = False
+        self._counters.settle(reservation, tokens)
+        ask = reservation.ask
+        for budget in ask.budgets:
+            key = key_of(ask.tenant_id, budget)
+            # A purse that was forgotten begins anew with the ledger's sum, and that has this call.
+            if (purse := self._purses.get(key)) is not None:
+                purse.settle(ask.call_id, charged_for(ask, cost_nano_usd))
+                shares = purse.newly_passed(budget)
+                announce(self._on_alert, [alert(key, budget, share, purse.spent) for share in shares])
 
     async def ping(self) -> bool:
         return True
 
     async def close(self) -> None:
-        """Nothing is held."""
+        await self._ledger.close()
+
+    async def _stakes(self, ask: Ask) -> list[Stake]:
+        """The purses of the budgets of `ask`, begun where there is none. Since it has begun one, nothing has waited.
+
+        One that only alerts is left out when the ledger does not answer; raises LimiterUnavailable for one that blocks.
+        """
+        wanted = [(key_of(ask.tenant_id, budget), budget) for budget in ask.budgets]
+        spent: dict[BudgetKey, int | None] = {}
+        while missing := [pair for pair in wanted if pair[0] not in spent and self._purses.get(pair[0]) is None]:
+            for key, budget in missing:
+                spent[key] = await self._ledger.spent(key, budget)
+        stakes = []
+        for key, budget in wanted:
+            purse = self._purses.get(key)
+            if purse is None and (begins_with := spent[key]) is not None:
+                purse = self._purses.begin(key, budget, begins_with)
+            if purse is not None:
+                stakes.append(Stake(budget, purse, budget.limit_nano_usd))
+            elif budget.blocks:
+                raise LimiterUnavailable
+        return stakes

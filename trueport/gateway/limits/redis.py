@@ -7,6 +7,13 @@ Redis in the present minute does not hand out more than Redis had left. After a 
 straight to the share, while a background task looks whether Redis is back.
 
 Settlements are collected and told in batches, so finishing a call never waits.
+
+Budgets are checked and held in the same script. Where nobody counts a budget's period yet, or a Redis that lost its
+memory no longer does, the durable ledger says where to begin, and the first process to say so counts. Calls that settle
+while nobody counts are not added, because the ledger has them; one that the ledger takes in just then may be counted
+twice, and one that it takes in later not at all, until counting begins anew. While Redis is away each process spends
+at most its share of what was left when it last heard of it, or else of what the ledger says; a share, too, may be
+overspent by one call.
 """
 
 import asyncio
@@ -14,32 +21,48 @@ import os
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
-from trueport.gateway.limits.backlog import Backlog
+from trueport.gateway.limits.backlog import Backlog, Charge
 from trueport.gateway.limits.base import (
+    MOST_BUDGET_NANO_USD,
     Ask,
+    Budget,
+    BudgetSpent,
     ConcurrencyLimited,
     Granted,
     Health,
     Limit,
     LimiterUnavailable,
     Mode,
+    NothingSpent,
+    OnAlert,
     RateLimited,
     Reservation,
     Room,
+    SpentSource,
     TokensRateLimited,
     Window,
     refuse_what_never_fits,
     standing_of,
     unlimited,
 )
+from trueport.gateway.limits.budgets import (
+    BudgetKey,
+    Ledger,
+    alert,
+    announce,
+    charged_for,
+    key_of,
+    thresholds,
+)
 from trueport.gateway.limits.fuse import FIRST_COOLDOWN_S, Fuse
 from trueport.gateway.limits.keys import KeyNames
 from trueport.gateway.limits.local import Bound, Counters, Subject, reset_s, subject_of
 from trueport.gateway.limits.resp import ErrorReply, RedisAway, Reply, RespClient, pack
 from trueport.gateway.limits.scripts import CANDIDATES, SCRIPTS, Script, Scripts
+from trueport.gateway.limits.shares import Shares
 from trueport.kit.clock import Clock
 from trueport.kit.ids import TenantId
 from trueport.kit.logging import get_logger
@@ -53,7 +76,12 @@ _MODE_WITHOUT_REDIS: Final[dict[OnLoss, Mode]] = {"local_share": "local", "close
 _MINUTE_US: Final = 60_000_000
 _MOST_REMEMBERED: Final = 50_000
 _TOLD_AT_ONCE: Final = 500
+_LAST_FLUSHES: Final = 100  # as many charges of the largest kind fit into a full backlog
 _REFUSALS: Final = {1: RateLimited, 2: TokensRateLimited, 3: ConcurrencyLimited}
+_BUDGET_SPENT: Final = 4
+_NOT_COUNTED_YET: Final = -2
+_MOST_TAKES: Final = 3
+_PURSE_OUTLIVES_ITS_PERIOD_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +100,17 @@ class Pace:
 class _Plan:
     """The part of a take command that stays the same for one set of limits during one minute, packed once."""
 
-    __slots__ = ("head", "labels", "subjects")
+    __slots__ = ("budgets", "head", "labels", "subjects")
 
-    def __init__(self, head: bytes, labels: list[str], subjects: list[Subject]) -> None:
+    def __init__(self, head: bytes, labels: list[str], subjects: list[Subject], budgets: tuple[Budget, ...]) -> None:
         self.head = head
         self.labels = labels
         self.subjects = subjects
+        self.budgets = budgets
 
     def command(self, ask: Ask) -> bytes:
         tokens, call, longest = b"%d" % ask.tokens, ask.call_id.encode(), b"%.3f" % ask.longest_s
-        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        command = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
             self.head,
             len(tokens),
             tokens,
@@ -90,6 +119,10 @@ class _Plan:
             len(longest),
             longest,
         )
+        if not self.budgets:
+            return command
+        cost = b"%d" % min(max(0, ask.cost_nano_usd), MOST_BUDGET_NANO_USD + 1)
+        return b"%b$%d\r\n%b\r\n" % (command, len(cost), cost)
 
 
 class RedisLimits:
@@ -111,6 +144,8 @@ class RedisLimits:
         pace: Pace = Pace(),
         scripts: Scripts = SCRIPTS,
         draw: random.Random | None = None,
+        source: SpentSource | None = None,
+        on_alert: OnAlert | None = None,
     ) -> None:
         self._client = client
         self._names = names
@@ -123,13 +158,17 @@ class RedisLimits:
         self._take_sha = scripts.take.sha
         # Jitter only: nothing about it has to be hard to guess.
         self._fuse = Fuse(clock, draw or random.Random(), first_cooldown_s=pace.first_cooldown_s)  # noqa: S311
-        self._backlog = Backlog(names, scripts.settle)
+        self._worker = f"{os.getpid()}-{os.urandom(8).hex()}"
+        self._backlog = Backlog(names, scripts.settle, scripts.charge, self._worker)
         self._local = Counters(clock, window)
         self._unsaid: dict[Subject, None] = {}  # subjects whose local counts Redis has not been told; ordered
-        self._worker = f"{os.getpid()}-{os.urandom(8).hex()}"
+
+        self._ledger = Ledger(source or NothingSpent())
+        self._on_alert = on_alert
+        self._shares = Shares(clock, self._ledger)
 
         self._minute = -1
-        self._plans: dict[tuple[TenantId, tuple[Limit, ...]], _Plan] = {}
+        self._plans: dict[tuple[TenantId, tuple[Limit, ...], tuple[Budget, ...]], _Plan] = {}
         self._last_rooms: dict[Subject, Room] = {}  # what Redis said in this minute
 
         self._blown = asyncio.Event()
@@ -161,36 +200,28 @@ class RedisLimits:
 
     async def reserve(self, ask: Ask) -> Granted:
         refuse_what_never_fits(ask)
-        if not ask.limits:
+        if not ask.limits and not ask.budgets:
             return Granted(Reservation(ask, 0, "nobody"), unlimited(self.mode))
         if not self._fuse.is_blown:
-            plan = self._plan(ask)
-            try:
-                reply = await self._run(self._scripts.take, plan.command(ask))
-            except (RedisAway, ErrorReply) as error:
-                self._failed(error)
-                self._abandon(plan, ask)
-            except asyncio.CancelledError:
-                self._abandon(plan, ask)
-                raise
-            else:
-                numbers = cast("list[int]", reply)  # the script answers with integers alone
-                if numbers[0] >= 0:
-                    self._fuse.succeeded()
-                    return self._decided(plan, ask, numbers)
-                self._failed(None)
-        return self._decide_here(ask)
+            granted = await self._decide_there(ask)
+            if granted is not None:
+                return granted
+        return await self._decide_here(ask)
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
+    def settle(self, reservation: Reservation, tokens: int, cost_nano_usd: int | None = None) -> None:
         if not reservation.is_open:
             return
         reservation.is_open = False
+        ask = reservation.ask
         if reservation.held_by == "redis":
-            self._backlog.settle(reservation, tokens)
+            self._backlog.settle(reservation, tokens, cost_nano_usd)
             self._flush_soon()
-        elif reservation.held_by == "memory":
+            return
+        if reservation.held_by == "memory":
             self._local.settle(reservation, tokens)
-            self._tell_later(reservation.ask)
+            self._tell_later(ask)
+        if ask.budgets:
+            self._charge_later(ask, charged_for(ask, cost_nano_usd))
 
     async def flush(self) -> None:
         """Tell Redis what has been settled, and counted locally, up to now. Failing is no error."""
@@ -201,12 +232,14 @@ class RedisLimits:
         try:
             # In portions, so that calls on their way to Redis get their turn in between.
             for first in range(0, len(commands), _TOLD_AT_ONCE):
-                await self._tell(commands[first : first + _TOLD_AT_ONCE])
+                _raise_first(await self._tell(commands[first : first + _TOLD_AT_ONCE]))
+            places = {}
+            await self._charge()
         except (RedisAway, ErrorReply) as error:
             self._backlog.put_back(places)
-            self._failed(error)
-            if places:
-                self._flush_soon()
+            self._failed(type(error).__name__)
+        if len(self._backlog):
+            self._flush_soon()
 
     async def ping(self) -> bool:
         try:
@@ -223,7 +256,10 @@ class RedisLimits:
             await asyncio.wait([self._tending])
         if self._flushing is not None:
             await asyncio.wait([self._flushing])  # as long as its commands may take
-        await self.flush()
+        await self._ledger.close()
+        for _ in range(_LAST_FLUSHES):
+            if len(self._backlog) or self._unsaid:
+                await self.flush()
         if not self._fuse.is_blown:
             with suppress(RedisAway, ErrorReply):
                 await self._client.call(pack("ZREM", self._names.workers(), self._worker), self._client.deadline())
@@ -237,8 +273,8 @@ class RedisLimits:
             self._minute = minute
             self._plans.clear()
             self._last_rooms.clear()
-        # Only the limits and their tenant: the rest of an ask differs from call to call.
-        which = (ask.tenant_id, ask.limits)
+        # Only the limits, the budgets and their tenant: the rest of an ask differs from call to call.
+        which = (ask.tenant_id, ask.limits, ask.budgets)
         plan = self._plans.get(which)
         if plan is None:
             plan = self._plans[which] = self._make_plan(ask, minute)
@@ -257,10 +293,64 @@ class RedisLimits:
             if limit.concurrency:
                 keys.append(names.calls(label))
             bounds += [limit.requests_per_minute, limit.tokens_per_minute, limit.concurrency]
-        packed = pack("EVALSHA", self._take_sha, len(keys), *keys, minute, self._window, *bounds, "", "", "")
-        # The three empty arguments made the count right; `command` puts the real ones in their place.
-        head = packed[: -3 * len(b"$0\r\n\r\n")]
-        return _Plan(head, labels, [subject_of(ask.tenant_id, limit) for limit in ask.limits])
+        for budget in ask.budgets:
+            keys += self._purse_keys(key_of(ask.tenant_id, budget))
+            bounds += [budget.limit_nano_usd, int(budget.blocks), _goes_at(budget)]
+        # As many empty arguments as `command` adds real ones make the count right.
+        empty = [""] * (4 if ask.budgets else 3)
+        fixed = (minute, self._window, len(ask.budgets), *bounds)
+        packed = pack("EVALSHA", self._take_sha, len(keys), *keys, *fixed, *empty)
+        head = packed[: -len(empty) * len(b"$0\r\n\r\n")]
+        return _Plan(head, labels, [subject_of(ask.tenant_id, limit) for limit in ask.limits], ask.budgets)
+
+    def _purse_keys(self, key: BudgetKey) -> tuple[str, str]:
+        label = self._names.budget_label(key.tenant_id, key.name, key.scope, key.subject)
+        return self._names.purse(label, key.period), self._names.holding(label, key.period)
+
+    async def _decide_there(self, ask: Ask) -> Granted | None:
+        """Redis's decision, or None if there is none. Raises RateLimited, BudgetSpent and LimiterUnavailable."""
+        counted = ask
+        for _ in range(_MOST_TAKES):
+            plan = self._plan(counted)
+            try:
+                # The script answers with integers alone.
+                reply = cast("list[int]", await self._run(self._scripts.take, plan.command(ask)))
+                if reply[0] == _NOT_COUNTED_YET:
+                    counted = await self._begin(counted, [plan.budgets[number - 1] for number in reply[1:]])
+                    continue
+            except (RedisAway, ErrorReply) as error:
+                self._failed(type(error).__name__)
+                self._abandon(plan, ask)
+                return None
+            except asyncio.CancelledError:
+                self._abandon(plan, ask)
+                raise
+            if reply[0] < 0:
+                self._failed("clock")
+                return None
+            self._fuse.succeeded()
+            return self._decided(plan, ask, reply)
+        self._failed("forgetful")
+        return None
+
+    async def _begin(self, ask: Ask, budgets: Sequence[Budget]) -> Ask:
+        """Have Redis count `budgets` from what the ledger says; `ask` without those of which it says nothing.
+
+        Raises LimiterUnavailable when one of these blocks, unless calls are let through uncounted anyway.
+        """
+        unknown = []
+        for budget in budgets:
+            key = key_of(ask.tenant_id, budget)
+            spent = await self._ledger.spent(key, budget)
+            if spent is None:
+                if budget.blocks and self._on_loss != "open":
+                    raise LimiterUnavailable
+                unknown.append(budget)
+                continue
+            begun_with = (spent, _goes_at(budget), *thresholds(budget.limit_nano_usd, budget.alert_at))
+            begin = self._scripts.begin
+            await self._run(begin, pack("EVALSHA", begin.sha, 2, *self._purse_keys(key), *begun_with))
+        return replace(ask, budgets=tuple(budget for budget in ask.budgets if budget not in unknown))
 
     async def _run(self, script: Script, command: bytes) -> Reply:
         """Run an EVALSHA. A server without the script is given it, and the wrong server is left, once.
@@ -285,7 +375,7 @@ class RedisLimits:
                     raise
 
     def _decided(self, plan: _Plan, ask: Ask, reply: list[int]) -> Granted:
-        """Read the answer of the take script; raise RateLimited if it was no."""
+        """Read the answer of the take script; raise RateLimited or BudgetSpent if it was no."""
         granted, minute, left_s = reply[:3]
         at = 3 if granted else 6
         rooms = []
@@ -294,29 +384,41 @@ class RedisLimits:
             room = Room(None if requests < 0 else requests, None if tokens < 0 else tokens)
             rooms.append(room)
             self._last_rooms[subject] = room
-        standing = standing_of(ask.limits, rooms, reset_s(left_s, self._window), "redis")
+        left = self._hear(ask.tenant_id, plan.budgets, reply[at + 2 * len(plan.subjects) :])
+        standing = standing_of(ask.limits, rooms, reset_s(left_s, self._window), "redis", left)
         if granted:
             return Granted(Reservation(ask, minute, "redis"), standing)
         why, which, wait_s = reply[3:6]
+        if why == _BUDGET_SPENT:
+            raise BudgetSpent(budget=plan.budgets[which - 1], standing=standing)
         raise _REFUSALS[why](scope=ask.limits[which - 1].scope, retry_after_s=wait_s, standing=standing)
 
+    def _hear(self, tenant_id: TenantId, budgets: Sequence[Budget], lefts: Sequence[int]) -> int | None:
+        """Remember what Redis says is left of budgets; the least that a blocking one has."""
+        blocking = [(budget, left) for budget, left in zip(budgets, lefts, strict=True) if budget.blocks]
+        for budget, left in blocking:
+            self._shares.hear(key_of(tenant_id, budget), left)
+        return min((left for _, left in blocking), default=None)
+
     def _abandon(self, plan: _Plan, ask: Ask) -> None:
-        """Free the places of a call whose take may or may not have been carried out."""
+        """Free the places of a call whose take may or may not have been carried out, and what it holds of budgets."""
         for label, limit in zip(plan.labels, ask.limits, strict=True):
             if limit.concurrency:
                 self._backlog.free(label, ask.call_id)
+        self._backlog.charge(ask, 0, holds=True)
         self._flush_soon()
 
     # Without Redis
 
-    def _decide_here(self, ask: Ask) -> Granted:
+    async def _decide_here(self, ask: Ask) -> Granted:
         self._local_decisions += 1
         if self._on_loss == "closed":
             raise LimiterUnavailable
         if self._on_loss == "open":
             return Granted(Reservation(ask, 0, "nobody"), unlimited("open"))
+        stakes = await self._shares.stakes(ask, self._workers) if ask.budgets else ()
         self._tell_later(ask)
-        return self._local.take(ask, [self._share(ask.tenant_id, limit) for limit in ask.limits], "local")
+        return self._local.take(ask, [self._share(ask.tenant_id, limit) for limit in ask.limits], "local", stakes)
 
     def _share(self, tenant_id: TenantId, limit: Limit) -> Bound:
         """What this process may hand out of `limit` in the present minute."""
@@ -339,6 +441,12 @@ class RedisLimits:
         share = max(1, bound // self._workers)
         # The bound is compared with all local counts of the minute, and Redis has subtracted those it was told of.
         return share if last_room is None else min(share, last_room + told)
+
+    def _charge_later(self, ask: Ask, cost_nano_usd: int) -> None:
+        """Settle with the budgets of a call that Redis has not counted."""
+        self._shares.settle(ask, cost_nano_usd)
+        self._backlog.charge(ask, cost_nano_usd, holds=False)
+        self._flush_soon()
 
     def _tell_later(self, ask: Ask) -> None:
         if len(self._unsaid) < _MOST_REMEMBERED:
@@ -377,20 +485,40 @@ class RedisLimits:
             return
         self._flushing = asyncio.create_task(self.flush())
 
-    async def _tell(self, commands: Sequence[bytes]) -> None:
-        """Send `commands` in one write, loading the scripts and repeating those that found them missing."""
+    async def _tell(self, commands: Sequence[bytes]) -> list[Reply]:
+        """The replies to `commands`, sent in one write; those that found no script once more, after loading it."""
         replies = await self._client.call_all(commands)
         missed = [
-            command
-            for command, reply in zip(commands, replies, strict=True)
+            number
+            for number, reply in enumerate(replies)
             if isinstance(reply, ErrorReply) and reply.knows_no_such_script
         ]
         if missed:
-            loads = [pack("SCRIPT", "LOAD", script.source) for script in (self._scripts.settle, self._scripts.add)]
-            replies = await self._client.call_all([*loads, *missed])
-        for reply in replies:
-            if isinstance(reply, RedisAway | ErrorReply):
-                raise reply
+            scripts = (self._scripts.settle, self._scripts.add, self._scripts.charge)
+            loads = [pack("SCRIPT", "LOAD", script.source) for script in scripts]
+            again = await self._client.call_all([*loads, *(commands[number] for number in missed)])
+            for number, reply in zip(missed, again[len(loads) :], strict=True):
+                replies[number] = reply
+        return replies
+
+    async def _charge(self) -> None:
+        """Charge the budgets and tell of the thresholds that were reached; what fails is sent again another time."""
+        charges = self._backlog.charges()
+        for first in range(0, len(charges), _TOLD_AT_ONCE):
+            portion = charges[first : first + _TOLD_AT_ONCE]
+            replies = await self._tell([self._backlog.command(charge) for charge in portion])
+            for charge, reply in zip(portion, replies, strict=True):
+                if isinstance(reply, ErrorReply):
+                    self._backlog.refused(charge)
+                elif not isinstance(reply, RedisAway) and self._backlog.told(charge):
+                    self._alert(charge, cast("list[int]", reply))
+            _raise_first(replies)
+
+    def _alert(self, charge: Charge, reply: list[int]) -> None:
+        """Tell of the thresholds in an answer of the charge script."""
+        spent, *reached = reply
+        shares = [charge.budget.alert_at[number - 1] for number in reached]
+        announce(self._on_alert, [alert(charge.key, charge.budget, share, spent) for share in shares])
 
     async def _tend(self) -> None:
         """Show that this worker lives while Redis answers; look for Redis while it does not. One probe at a time."""
@@ -415,25 +543,36 @@ class RedisLimits:
         try:
             seen = await self._run(self._scripts.beat, command)
         except (RedisAway, ErrorReply) as error:
-            self._failed(error)
+            self._failed(type(error).__name__)
             return False
         if isinstance(seen, int):
             self._workers = max(self._least_workers, seen)
         return True
 
-    def _failed(self, error: Exception | None) -> None:
+    def _failed(self, reason: str) -> None:
         self._failures += 1
         if self._fuse.failed():
             self._losses += 1
             self._blown.set()
-            reason = "clock" if error is None else type(error).__name__
             log.warning("limiter_lost_redis", reason=reason, mode=self.mode, workers=self._workers)
 
     def _found_again(self) -> None:
         self._blown.clear()
         self._fuse.mend()
+        self._shares.end()
         self._flush_soon()
         log.info("limiter_found_redis", workers=self._workers)
 
     def _present_minute(self) -> int:
         return self._clock.epoch_us() // _MINUTE_US
+
+
+def _goes_at(budget: Budget) -> int:
+    """When Redis may forget a budget's period, in Unix time: calls in flight at its end still settle in it."""
+    return budget.ends_us // 1_000_000 + _PURSE_OUTLIVES_ITS_PERIOD_S
+
+
+def _raise_first(replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, RedisAway | ErrorReply):
+            raise reply

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from yarl import URL
 
-from trueport.gateway.call import Call, HeaderList
+from trueport.gateway.call import Call, HeaderList, Request, Wire
 from trueport.gateway.snapshot import Credential
 
 # Credentials and routing of the client's own, headers of the connection, and what proxies in front of us added.
@@ -13,35 +13,55 @@ _OURS: Final = re.compile(
     rb"authorization|x-api-key|api-key|x-goog-api-key|cookie2?|host|connection|keep-alive|te|trailer|upgrade|expect|"
     rb"transfer-encoding|content-length|accept-encoding|content-encoding|proxy-.*|forwarded|via|x-forwarded-.*|"
     rb"x-real-ip|x-client-ip|true-client-ip|cf-.*|x-trueport-.*|x-tenant-.*|x-portkey-.*|x-request-id|"
-    rb"x-client-request-id|openai-organization|openai-project|anthropic-.*|x-goog-.*|"
+    rb"x-client-request-id|openai-organization|openai-project|x-goog-.*|idempotency-key|"
     rb"x-http-method-override|origin|referer|sec-.*"
 )
-_verdicts: dict[bytes, bool] = {}
+# Headers that mean something to one family of providers and nothing, or something else, to the others.
+_FAMILY: Final[dict[bytes, Wire]] = {b"openai-": "openai", b"anthropic-": "anthropic"}
+_verdicts: dict[tuple[bytes, Wire], bool] = {}
 
 
 class Provider(Protocol):
     """How to reach and authenticate at one kind of provider."""
 
     name: str
-    dialect: str
+    wire: Wire
+    default_headers: tuple[tuple[str, str], ...]
+    """What the API cannot do without and a client may state itself: sent where the client's headers lack the name."""
 
-    def url(self, credential: Credential, path: str, query: str) -> URL:
-        """Where an operation lives."""
+    def adapted(self, credential: Credential, request: Request) -> Request:
+        """The request as this account wants it (other member names, its own deployment name); mostly unchanged.
 
-    def headers(self, credential: Credential) -> tuple[tuple[str, str], ...]:
-        """The headers that prove who is calling."""
+        `model` stays the name the request was admitted and is priced by. `url` and `headers` take the result.
+        """
+
+    def url(self, credential: Credential, request: Request) -> URL:
+        """Where the request goes, its query included.
+
+        Raises a kit InvalidRequest for a name that cannot be part of a URL, before anything is sent.
+        """
+
+    async def headers(self, credential: Credential, request: Request) -> tuple[tuple[str, str], ...]:
+        """The headers that prove who is calling, and those the API cannot do without.
+
+        Waits where a token has to be fetched first. Raises a subclass of UpstreamFailure when none can be had.
+        """
+
+    def refused(self, credential: Credential) -> None:
+        """The provider did not accept the last headers: what they were made from is not to be used again."""
 
 
-def forwarded_headers(call: Call) -> list[tuple[str, str]]:
-    """The client's headers that go on to the provider: all but credentials, connection and routing headers.
+def forwarded_headers(call: Call, wire: Wire) -> list[tuple[str, str]]:
+    """The client's headers that go on to a provider of `wire`: all but credentials, connection and routing headers.
 
     A header the client names in `Connection` belongs to the connection and stays as well, and so does one whose
-    value is not printable ASCII: what a server makes of other bytes is anybody's guess.
+    value is not printable ASCII: what a server makes of other bytes is anybody's guess. Headers of one family of
+    providers (`anthropic-beta`) go to that family only.
     """
     dropped = _named_in_connection(call.headers)
     kept = []
     for name, value in call.headers:
-        if name not in dropped and _passes(name):
+        if name not in dropped and _passes(name, wire):
             text = value.decode("latin-1")
             if text.isascii() and text.isprintable():
                 kept.append((name.decode("latin-1"), text))
@@ -50,12 +70,13 @@ def forwarded_headers(call: Call) -> list[tuple[str, str]]:
     return kept
 
 
-def _passes(name: bytes) -> bool:
-    found = _verdicts.get(name)
+def _passes(name: bytes, wire: Wire) -> bool:
+    found = _verdicts.get((name, wire))
     if found is None:
         if len(_verdicts) > 4_096:
             _verdicts.clear()
-        found = _verdicts[name] = _OURS.fullmatch(name) is None
+        family = next((of for prefix, of in _FAMILY.items() if name.startswith(prefix)), wire)
+        found = _verdicts[name, wire] = family == wire and _OURS.fullmatch(name) is None
     return found
 
 

@@ -1,0 +1,1 @@
+"""Anthropic: messages, token counts, message batches, models."""
