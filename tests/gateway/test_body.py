@@ -103,3 +103,11 @@ def test_one_candidate_is_asked_for_unless_more_are(value: Any, number: int) -> 
 @pytest.mark.parametrize(("value", "name"), [("u-1", "u-1"), ("", None), (7, None), (None, None), (["u"], None)])
 def test_a_tag_is_a_text_with_something_in_it(value: Any, name: str | None) -> None:
     assert intake.tag(value) == name
+
+
+@pytest.mark.parametrize("name", ["api_base", "base_url", "api_key", "extra_headers", "extra_body"])
+def test_a_member_that_would_move_the_call_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        intake.json_members("application/json", f'{{"model":"m","{name}":"x"}}'.encode())
+
+    assert refused.value.fields["param"] == name

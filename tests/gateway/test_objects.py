@@ -21,7 +21,7 @@ from trueport.gateway.objects.references import MOST_REFERENCES, references
 from trueport.gateway.objects.tables import COLLECTIONS, ITEMS, MADE, MEMBERS, OPAQUE, snake
 from trueport.gateway.providers.registry import WIRE_OF
 from trueport.gateway.snapshot import Target
-from trueport.kit.errors import InvalidRequest, Unavailable
+from trueport.kit.errors import InvalidRequest, NotFound, Unavailable
 from trueport.kit.ids import CredentialId
 
 WIRES: tuple[Wire, ...] = ("openai", "anthropic", "google")
@@ -66,7 +66,6 @@ def named(wire: Wire, line: str, body: Any = None, **options: Any) -> set[tuple[
         ("openai", "GET batches?before=b&limit=2", {("batch", "b")}),
         ("openai", "GET chat/completions?after=c", {("chat_completion", "c")}),
         ("openai", "POST threads/runs", set()),
-        ("openai", "POST chat/completions", set()),
         ("anthropic", "GET messages/batches/b/results", {("batch", "b")}),
         ("anthropic", "POST messages/batches/b/cancel", {("batch", "b")}),
         ("anthropic", "GET messages/batches?after_id=b", {("batch", "b")}),
@@ -146,12 +145,10 @@ def value_for(wire: Wire, member: str) -> str:
 @pytest.mark.parametrize("form", ["id", "ids", "object"])
 def test_every_member_is_read_wherever_it_stands(wire: Wire, member: str, form: str) -> None:
     name = value_for(wire, member)
-    value: Any = {"id": name, "ids": [name, name], "object": {"id": name}}[form if form != "id" else "id"]
-    if form == "object":
-        value = {"id": name}
+    value = {"id": name, "ids": [name, name], "object": {"id": name}}[form]
 
     for spelling in {member, snake(member)} if wire == "google" else {member}:
-        body = around(wire, {"type": "custom", spelling: value if form != "id" else name})
+        body = around(wire, {"type": "custom", spelling: value})
         assert named(wire, line_of(wire), body) == {(MEMBERS[wire][member], name)}
 
 
@@ -235,7 +232,8 @@ def test_further_places_of_openai(line: str, body: Any, expected: set[tuple[str,
          {("file", "files/f")}),
         ("https://main.example/proxied/v1beta/files/f", {("file", "files/f")}),
         ("files/f", {("file", "files/f")}),
-        ("https://generativelanguage.googleapis.com", {("file", "https://generativelanguage.googleapis.com")}),
+        # No file's address, but one of the host's: that it is nobody's is enough.
+        ("https://generativelanguage.googleapis.com/x", {("file", "/x")}),
         ("https://elsewhere.example/files/f", set()),
         ("https://storage.googleapis.com/bucket/files/f", set()),
         ("https://www.youtube.com/watch?v=files/f", set()),
@@ -248,11 +246,7 @@ def test_an_address_at_google_is_a_name_and_one_elsewhere_is_not(uri: str, expec
 
     found = {(each.kind, each.id) for each in references("google", request, {"main.example"})}
 
-    if uri.endswith(".com"):
-        # No file's address, but one of the host's: that it is nobody's is enough.
-        assert [kind for kind, _ in found] == ["file"]
-    else:
-        assert found == expected
+    assert found == expected
 
 
 @pytest.mark.parametrize("escaped", [rb"previous\u005fresponse_id", rb"\u0070revious_response_id"])
@@ -344,11 +338,8 @@ def test_no_json_makes_the_readers_fail(value: object) -> None:
         for line in ("POST responses", "POST batches", "POST messages", "POST v1beta/cachedContents"):
             try:
                 request = asked(wire, line, whole)
-            except InvalidRequest:
-                continue
-            except Exception as error:
-                assert type(error).__name__ == "NotFound"
-                continue
+            except (InvalidRequest, NotFound):
+                continue  # the dialect has refused it
             references(wire, request)
             made(wire, request, 200, body)
             made_in_event(wire, request, b"data: %b\n\n" % body)
@@ -367,7 +358,8 @@ def test_no_json_makes_the_readers_fail(value: object) -> None:
         ("openai", "POST batches", {"input_file_id": "i"}, {"id": "b", "input_file_id": "i"}, [("batch", "b")]),
         ("openai", "GET batches/b", None, {"id": "b", "output_file_id": "o", "error_file_id": None}, [("file", "o")]),
         ("openai", "GET batches", None, {"data": [{"id": "b", "error_file_id": "e"}]}, [("file", "e")]),
-        ("openai", "GET fine_tuning/jobs/j", None, {"id": "j", "result_files": ["a", "b"]}, [("file", "a"), ("file", "b")]),
+        ("openai", "GET fine_tuning/jobs/j", None, {"id": "j", "result_files": ["a", "b"]},
+         [("file", "a"), ("file", "b")]),
         ("openai", "POST vector_stores/v/files", {"file_id": "f"}, {"id": "f"}, []),
         ("openai", "POST conversations/c/items", {"items": []}, {"data": [{"id": "i"}]}, []),
         ("openai", "GET responses/r/input_items", None, {"data": [{"id": "i"}]}, []),
@@ -455,9 +447,11 @@ def test_every_line_of_the_table_is_a_request_that_can_be_made(wire: Wire, line:
         ("openai", "POST threads/runs", {"stream": True},
          b'event: thread.created\ndata: {"id":"t","object":"thread"}\n\n', [Made("thread", "t")]),
         ("openai", "POST threads/runs", {"stream": True},
-         b'event: thread.run.created\ndata: {"id":"r","object":"thread.run","thread_id":"t"}\n\n', [Made("thread", "t")]),
+         b'event: thread.run.created\ndata: {"id":"r","object":"thread.run","thread_id":"t"}\n\n',
+         [Made("thread", "t")]),
         ("anthropic", "POST messages", {**CHAT, "max_tokens": 1, "tools": [{"type": "code_execution_20250825"}]},
-         b'data: {"type":"message_start","message":{"container":{"id":"c"},"content":[]}}\n\n', [Made("container", "c")]),
+         b'data: {"type":"message_start","message":{"container":{"id":"c"},"content":[]}}\n\n',
+         [Made("container", "c")]),
         ("anthropic", "POST messages", {**CHAT, "max_tokens": 1, "tools": [{"type": "code_execution_20250825"}]},
          b'data: {"type":"content_block_start","content_block":{"type":"x_tool_result","content":{"file_id":"f"}}}\n\n',
          [Made("file", "f")]),

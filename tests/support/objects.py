@@ -62,7 +62,9 @@ def admitted(
     )
     call = Call(InteractionId("int_1"), "req_1", DIALECTS[wire], request.method, "", "", [], request.body, "", 0, 0.0)
     chosen = tuple(targets) if targets is not None else (Target(held[0]),)
-    return Admitted(call, caller, request, snapshot, chosen, [], request.model)
+    return Admitted(
+        call, caller, request, snapshot, chosen, rate_headers=[], model=request.model, input_tokens_estimate=0
+    )
 
 
 class KeptInMemory:

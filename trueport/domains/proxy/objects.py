@@ -3,19 +3,20 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from odmantic import query
 
-from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.models import KeptObject
 from trueport.gateway.call import Admitted
 from trueport.gateway.objects.base import Made
+from trueport.gateway.snapshot import TenantSnapshot
+from trueport.kit.clock import Clock
 from trueport.kit.errors import Unavailable
-from trueport.kit.ids import CredentialId
+from trueport.kit.ids import CredentialId, TenantId
 from trueport.kit.tenancy import TenantScope
+from trueport.storage.mongo import Database
 from trueport.storage.scoped import TenantRepository
-from trueport.web.domain import Resources
 
 KEPT_FOR: Final = timedelta(days=400)
 # Providers keep these for 30 days, and there are as many of them as calls.
@@ -39,12 +40,19 @@ class KeptObjects(TenantRepository[KeptObject]):
         return await self.find(query.in_(KeptObject.id, list(ids)), limit=len(ids))
 
 
+class KnownTenants(Protocol):
+    """The tenants whose keys are in use here; a KeyRing is one."""
+
+    def known(self, tenant_id: TenantId) -> tuple[TenantScope, TenantSnapshot] | None:
+        """The scope and configuration of a tenant."""
+
+
 class StoredObjects:
     """Implements the gateway's ProviderObjects on the database."""
 
-    def __init__(self, resources: Resources, callers: KeyRing) -> None:
-        self._database = resources.database
-        self._clock = resources.clock
+    def __init__(self, database: Database, clock: Clock, callers: KnownTenants) -> None:
+        self._database = database
+        self._clock = clock
         self._callers = callers
 
     async def owners(self, admitted: Admitted, ids: Collection[str]) -> Mapping[str, CredentialId]:

@@ -92,7 +92,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         observed=Observed(clock),
         cache=AnswerCache(clock),
         repeats=repeats,
-        objects=StoredObjects(resources, callers),
+        objects=StoredObjects(resources.database, clock, callers),
         providers=providers(upstream, clock, egress.policy),
         wires=WIRES,
         wire_of=WIRE_OF,

@@ -12,6 +12,8 @@ MOST_TOOLS: Final = 512
 MOST_TOKENS: Final = 1_000_000_000
 MOST_CANDIDATES: Final = 128
 
+# No API has these; gateways and servers that copy one obey them, and a provider behind this one may be such a server.
+_MOVES_THE_CALL: Final = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_body"})
 _CHARSET: Final = re.compile(r';\s*charset="?([^";\s]*)', re.IGNORECASE)
 
 
@@ -29,14 +31,18 @@ def is_json(content_type: str) -> bool:
 def json_members(content_type: str, body: bytes) -> dict[str, object]:
     """The top-level members of a JSON body.
 
-    Raises InvalidRequest for another type or charset, and what the JSON gate raises (json_gate.read_object).
+    Raises InvalidRequest for another type or charset and for members that would move the call elsewhere, and what the
+    JSON gate raises (json_gate.read_object).
     """
     if not is_json(content_type):
         raise InvalidRequest("Send a JSON object with content-type application/json.", param="body")
     charset = _CHARSET.search(content_type)
     if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
         raise InvalidRequest("The body must be UTF-8.", param="body")
-    return read_object(body)
+    members = read_object(body)
+    for name in _MOVES_THE_CALL & members.keys():
+        raise InvalidRequest(f"{name} is no member of this API: where calls go is configured.", param=name)
+    return members
 
 
 def checked_model(value: object, *, required: bool) -> str | None:

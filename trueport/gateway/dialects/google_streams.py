@@ -10,10 +10,9 @@ from typing import Final
 
 import msgspec
 
-from trueport.gateway.call import Usage
 from trueport.gateway.dialects.base import StreamReader
 from trueport.gateway.dialects.body import MOST_CANDIDATES
-from trueport.gateway.dialects.meter import UNREADABLE, Meter
+from trueport.gateway.dialects.meter import UNREADABLE, Meter, WrappedReader
 from trueport.gateway.streaming import SseSplitter, event_data
 from trueport.gateway.usage import Reading, google_usage
 
@@ -117,48 +116,24 @@ class ContentStreamReader(Meter):
             self.is_complete = self._seen == self._finished
 
 
-class ArrayReader:
+class ArrayReader(WrappedReader):
     """Implements StreamReader over another one: what that gives as events, the client gets as a growing JSON array.
 
     The closing bracket is the form's end mark. It is written for a stream that is whole and for no other, so that a
     broken answer is neither valid JSON nor without the error that broke it.
     """
 
-    __slots__ = ("_has_begun", "_has_closed", "_inner", "_splitter")
+    __slots__ = ("_has_begun", "_has_closed", "_splitter")
 
     def __init__(self, inner: StreamReader) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._splitter = SseSplitter()
         self._has_begun = False
         self._has_closed = False
 
     @property
-    def is_complete(self) -> bool:
-        return self._inner.is_complete
-
-    @property
     def has_ended(self) -> bool:
         return self._has_closed or self._inner.failed
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._inner.usage
-
-    @property
-    def usage_doubtful(self) -> bool:
-        return self._inner.usage_doubtful
-
-    @property
-    def model(self) -> str | None:
-        return self._inner.model
-
-    @property
-    def failed(self) -> bool:
-        return self._inner.failed
-
-    @property
-    def output_events(self) -> int:
-        return self._inner.output_events
 
     def pass_on(self, events: Sequence[bytes]) -> bytes:
         return self._elements(self._splitter.feed(self._inner.pass_on(events)))

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from trueport.gateway.call import Usage
+from trueport.gateway.dialects.base import StreamReader
 from trueport.gateway.usage import Reading, later
 
 # msgspec raises the last one for text that is nested too deeply, even inside members it skips.
@@ -55,3 +56,36 @@ class OpenEndedReader(Meter):
     def pass_on(self, events: Sequence[bytes]) -> bytes:
         self.output_events += len(events)
         return b"".join(events)
+
+
+class WrappedReader:
+    """A reader that shows what another one measures; a subclass says what the client gets of its events."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: StreamReader) -> None:
+        self._inner = inner
+
+    @property
+    def is_complete(self) -> bool:
+        return self._inner.is_complete
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._inner.usage
+
+    @property
+    def usage_doubtful(self) -> bool:
+        return self._inner.usage_doubtful
+
+    @property
+    def model(self) -> str | None:
+        return self._inner.model
+
+    @property
+    def failed(self) -> bool:
+        return self._inner.failed
+
+    @property
+    def output_events(self) -> int:
+        return self._inner.output_events

@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
-from trueport.gateway.call import Request, Usage, Wire
+from trueport.gateway.call import Request, Wire
 from trueport.gateway.dialects.base import Dialect, StreamReader
+from trueport.gateway.dialects.meter import WrappedReader
 from trueport.gateway.streaming import event_data, event_name
 from trueport.gateway.translate.anthropic import Anthropic
 from trueport.gateway.translate.base import ClientFormat, ProviderFormat
@@ -91,44 +92,20 @@ def bridged(request: Request, form: Format, target: Dialect, model: str) -> tupl
     return outbound, Bridge(client, provider, client.shape(members, conversation), dropped)
 
 
-class BridgedReader:
+class BridgedReader(WrappedReader):
     """Implements StreamReader over a provider's reader; what the client gets is written anew, event by event."""
 
-    __slots__ = ("_decoder", "_encoder", "_has_written_end", "_inner")
+    __slots__ = ("_decoder", "_encoder", "_has_written_end")
 
     def __init__(self, inner: StreamReader, bridge: Bridge) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._decoder = bridge.provider.stream_decoder()
         self._encoder = bridge.client.stream_encoder(bridge.shape)
         self._has_written_end = False
 
     @property
-    def is_complete(self) -> bool:
-        return self._inner.is_complete
-
-    @property
     def has_ended(self) -> bool:
         return self._inner.has_ended and self._has_written_end
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._inner.usage
-
-    @property
-    def usage_doubtful(self) -> bool:
-        return self._inner.usage_doubtful
-
-    @property
-    def model(self) -> str | None:
-        return self._inner.model
-
-    @property
-    def failed(self) -> bool:
-        return self._inner.failed
-
-    @property
-    def output_events(self) -> int:
-        return self._inner.output_events
 
     def pass_on(self, events: Sequence[bytes]) -> bytes:
         self._inner.pass_on(events)
