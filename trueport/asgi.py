@@ -1,6 +1,7 @@
 """The ASGI entry point: gateway paths go straight to the relay, everything else to the framework."""
 
 import ctypes
+import faulthandler
 import gc
 import os
 import signal
@@ -51,6 +52,8 @@ def create(settings: Settings) -> App:
 def worker() -> App:
     """What a Granian worker process loads: settings from its environment, logs configured, tied to its parent."""
     _die_with_parent()
+    # For a process that does not do what it should: SIGUSR1 writes to its log where each thread is, without values.
+    faulthandler.register(signal.SIGUSR1)
     config = os.environ.get("TRUEPORT_CONFIG")
     settings = load_settings(os.environ, config_file=Path(config) if config else None)
     configure_logging(level=settings.log_level)

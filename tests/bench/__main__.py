@@ -14,13 +14,15 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench.driver import Measured, held_streams, request_bytes, run
+from tests.bench.driver import Measured, Streamed, held_streams, request_bytes, run, stream_in_pairs
 from tests.bench.readings import all_shipped, cpu_s, database_processes, gateway_processes, memory_mib, pin
 from tests.support.installation import Installation, installation
 
 EVENTS = 50
 SLOW_CONNECTIONS = 2
 SLOW_PAUSE_S = 0.02
+FEW_EVENTS = 10
+FIRST_EVENT_WITHIN_MS = 2.0
 CONDITIONS = (
     "On: API key, a rate limit in process, journal in strict mode (intent durable before the answer), sealed content\n"
     "of request and answer, shipping to the embedded database, interaction log, prices, metrics; one worker.\n"
@@ -30,19 +32,27 @@ CONDITIONS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is sent. `calls` back to back in each half of a round, `slow_calls` of them at a low rate."""
+    """How much is sent. `calls` back to back in each half of a round, `slow_calls` of them at a low rate.
+
+    `pairs` of streams run one after the other, through the gateway and directly in turn.
+    """
 
     rounds: int
     calls: int
     slow_calls: int
     streams: int
+    pairs: int
     held: int
     connections: int
 
 
 @dataclass(frozen=True)
 class Round:
-    """One paired round. CPU in microseconds, of everything a call causes until its records are shipped."""
+    """One paired round. CPU in microseconds, of everything a call causes until its records are shipped.
+
+    `added_first_event_ms` is the median, over pairs of streams, of the time to the first event through the gateway
+    minus that of the direct one. The shares are those of the events that came alone and not with the one before.
+    """
 
     gateway_cpu_us_per_call: float
     database_cpu_us_per_call: float
@@ -52,6 +62,10 @@ class Round:
     added_p99_ms: float
     direct_p50_ms: float
     gateway_cpu_us_per_event: float
+    added_first_event_ms: float
+    direct_first_event_ms: float
+    events_alone_share: float
+    direct_events_alone_share: float
     loaded_mib: float
     failed: int
 
@@ -71,12 +85,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Requests:
-    """The bytes to send: through the gateway, to the provider directly, streamed, and streamed without an end."""
+    """The bytes to send: through the gateway, to the provider directly, streamed, and streamed without an end.
+
+    The two that are paced give their few events so slowly that each has left before the next is made.
+    """
 
     via: bytes
     direct: bytes
     via_stream: bytes
     via_endless: bytes
+    via_paced: bytes
+    direct_paced: bytes
 
 
 def main() -> None:
@@ -93,6 +112,7 @@ def main() -> None:
         calls=calls,
         slow_calls=max(calls // 10, 30),
         streams=max(calls // 20, options.connections),
+        pairs=max(calls // 20, 10),
         # More than there were calls at once before, whose memory is free to be taken again.
         held=8 * options.connections,
         connections=options.connections,
@@ -134,11 +154,14 @@ def make_requests(place: Installation) -> Requests:
     plain = chat("x" * 380 + " [[tokens: 120]]")
     streamed = chat(f"[[tokens: {EVENTS}]] [[pace: 1ms]]", stream=True)
     endless = chat("[[tokens: 1000]] [[pace: 200ms]]", stream=True)
+    paced = chat(f"[[tokens: {FEW_EVENTS}]] [[pace: 4ms]]", stream=True)
     return Requests(
         via=request_bytes(place.port, place.key, plain),
         direct=request_bytes(place.simulator.port, "sk-direct", plain),
         via_stream=request_bytes(place.port, place.key, streamed),
         via_endless=request_bytes(place.port, place.key, endless),
+        via_paced=request_bytes(place.port, place.key, paced),
+        direct_paced=request_bytes(place.simulator.port, "sk-direct", paced),
     )
 
 
@@ -165,6 +188,9 @@ async def measure_round(place: Installation, requests: Requests, plan: Plan) -> 
     flowing = await run(place.port, requests.via_stream, calls=plan.streams, connections=plan.connections)
     await all_shipped(place)
     event_us = (cpu_s(gateway) - before_s) * 1e6 / (plan.streams * EVENTS)
+    paced, paced_direct = await stream_in_pairs(
+        (place.port, requests.via_paced), (provider, requests.direct_paced), pairs=plan.pairs, pause_s=SLOW_PAUSE_S
+    )
     return Round(
         gateway_cpu_us_per_call=cpu_us,
         database_cpu_us_per_call=database_us,
@@ -174,9 +200,20 @@ async def measure_round(place: Installation, requests: Requests, plan: Plan) -> 
         added_p99_ms=slow.quantile_ms(0.99) - slow_direct.quantile_ms(0.99),
         direct_p50_ms=slow_direct.quantile_ms(0.5),
         gateway_cpu_us_per_event=event_us,
+        added_first_event_ms=median_difference_ms(paced, paced_direct),
+        direct_first_event_ms=statistics.median(paced_direct.firsts_s) * 1e3 if paced_direct.firsts_s else 0.0,
+        events_alone_share=paced.alone_share,
+        direct_events_alone_share=paced_direct.alone_share,
         loaded_mib=loaded_mib,
-        failed=sum(part.failed for part in (loaded, direct, slow, slow_direct, flowing)),
+        failed=sum(part.failed for part in (loaded, direct, slow, slow_direct, flowing, paced, paced_direct)),
     )
+
+
+def median_difference_ms(via: Streamed, direct: Streamed) -> float:
+    """Milliseconds by which the first event of a stream comes later than that of its direct twin."""
+    pairs = zip(via.firsts_s, direct.firsts_s, strict=True)
+    differences_s = [through_s - straight_s for through_s, straight_s in pairs]
+    return statistics.median(differences_s) * 1e3 if differences_s else 0.0
 
 
 async def run_slowly(port: int, request: bytes, plan: Plan) -> Measured:
@@ -201,7 +238,8 @@ def print_table(found: Found, plan: Plan) -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {pinned}.\n{CONDITIONS}\n")
     print(
         f"A round: {plan.calls} calls and {plan.streams} streams of {EVENTS} events on {plan.connections} connections, "
-        f"and\n{plan.slow_calls} calls at a low rate for the latencies.\n"
+        f"and\n{plan.slow_calls} calls at a low rate for the latencies; {plan.pairs} pairs of streams for the first "
+        "event.\n"
     )
     header = (
         "CPU/call",
@@ -224,6 +262,13 @@ def print_table(found: Found, plan: Plan) -> None:
         )
     slower = (medians["added_p50_ms"] + medians["direct_p50_ms"]) / medians["direct_p50_ms"]
     share = medians["gateway_calls_per_s"] / medians["direct_calls_per_s"]
+    within = "within" if medians["added_first_event_ms"] <= FIRST_EVENT_WITHIN_MS else "NOT within"
+    print(
+        f"\nA stream's first event comes {medians['added_first_event_ms']:.2f} ms later than directly "
+        f"({medians['direct_first_event_ms']:.2f} ms), which is {within} {FIRST_EVENT_WITHIN_MS:.0f} ms;\n"
+        f"{medians['events_alone_share']:.1%} of the events come one by one, directly "
+        f"{medians['direct_events_alone_share']:.1%}."
+    )
     print(
         f"\nAgainst the direct path: {slower:.1f} times its p50, {share:.2f} of its calls a second.\n"
         f"Memory of the gateway: {found.idle_mib:.0f} MiB idle, {medians['loaded_mib']:.0f} MiB under load, "

@@ -31,6 +31,20 @@ class Measured:
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1_000 if ordered else 0.0
 
 
+@dataclass
+class Streamed:
+    """What streams looked like from the client's side. `alone` counts the events that came in a read of their own."""
+
+    firsts_s: list[float] = field(default_factory=list)
+    events: int = 0
+    alone: int = 0
+    failed: int = 0
+
+    @property
+    def alone_share(self) -> float:
+        return self.alone / self.events if self.events else 0.0
+
+
 def request_bytes(port: int, key: str, body: bytes) -> bytes:
     """A chat completion request as an SDK sends it."""
     return (
@@ -73,6 +87,55 @@ async def run(port: int, request: bytes, *, calls: int, connections: int, pause_
     await asyncio.gather(*(one_connection() for _ in range(connections)))
     measured.took_s = time.perf_counter() - started_s
     return measured
+
+
+async def stream_in_pairs(
+    one: tuple[int, bytes], other: tuple[int, bytes], *, pairs: int, pause_s: float
+) -> tuple[Streamed, Streamed]:
+    """Streams at two ports in turn, one at a time, each port and request on a connection of its own.
+
+    In turn, so that whatever else the machine is doing meets both alike: the n-th of the one is to be compared with
+    the n-th of the other. A stream that is not whole counts as failed, and its pair is left out.
+    """
+    found = Streamed(), Streamed()
+    connections = [await _connect(port) for port, _ in (one, other)]
+    for number in range(pairs):
+        firsts_s = []
+        # Whoever comes second finds warmer caches.
+        for at in (0, 1) if number % 2 else (1, 0):
+            reader, writer = connections[at]
+            async with asyncio.timeout(_PATIENCE_S):
+                firsts_s.append((at, await _read_stream(reader, writer, (one, other)[at][1], found[at])))
+            await asyncio.sleep(pause_s)
+        if all(first_s is not None for _, first_s in firsts_s):
+            for at, first_s in firsts_s:
+                found[at].firsts_s.append(first_s or 0.0)
+    for _, writer in connections:
+        writer.close()
+    return found
+
+
+async def _read_stream(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes, found: Streamed
+) -> float | None:
+    """Seconds until the first event of one stream had come, None when it was not whole."""
+    started_s = time.perf_counter()
+    writer.write(request)
+    first_s = None
+    received = bytearray()
+    while not received.endswith(_LAST_CHUNK):
+        piece = await reader.read(65_536)
+        if not piece:
+            break
+        came = piece.count(b"data: {")
+        if came and first_s is None:
+            first_s = time.perf_counter() - started_s
+        found.events += came
+        found.alone += came == 1
+        received += piece
+    is_whole = received.startswith(b"HTTP/1.1 200") and _LAST_EVENT in received and first_s is not None
+    found.failed += not is_whole
+    return first_s if is_whole else None
 
 
 @asynccontextmanager

@@ -21,7 +21,10 @@ def test_the_benchmark_measures_a_small_load_without_failed_calls() -> None:
     medians = found["medians"]
     assert medians["failed"] == 0
     for name in ("gateway_cpu_us_per_call", "database_cpu_us_per_call", "gateway_calls_per_s", "direct_calls_per_s",
-                 "direct_p50_ms", "gateway_cpu_us_per_event", "loaded_mib"):  # fmt: skip
+                 "direct_p50_ms", "gateway_cpu_us_per_event", "direct_first_event_ms", "loaded_mib"):  # fmt: skip
         assert medians[name] > 0, name
+    assert 0 < medians["events_alone_share"] <= 1
+    assert 0 < medians["direct_events_alone_share"] <= 1
+    assert "added_first_event_ms" in medians
     assert found["idle_mib"] > 0
     assert {"python", "cores", "conditions", "plan", "held_stream_kib", "rounds"} <= found.keys()

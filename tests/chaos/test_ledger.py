@@ -45,6 +45,7 @@ SHAPES: Final = (
     *("missing", "null", "duplicate", "decreasing", "growing", "negative"),
     *("nan", "huge", "string", "float", "wrong-total", "cached-over-prompt"),
 )
+_ENDS_WITH_USAGE: Final = ("responses stream", "generate stream", "generate array")
 NUMBERS: Final = {
     "input_tokens": "prompt_tokens",
     "output_tokens": "completion_tokens",
@@ -77,9 +78,13 @@ class Planned:
         return ("openai" if self.form.dialect == "azure" else self.form.dialect) != self.wire
 
     @property
+    def status(self) -> int:
+        return 502 if self.cannot_be_read and not self.form.streams else 200
+
+    @property
     def cannot_be_read(self) -> bool:
-        """NaN is no JSON: a plain answer that holds it can be passed on as it is, but not put into other words."""
-        return self.shape == "nan" and self.is_translated and not self.form.streams
+        """NaN is no JSON: what holds it can be passed on as it came, but it neither translates nor ends a stream."""
+        return self.shape == "nan" and (self.is_translated or self.form.name in _ENDS_WITH_USAGE)
 
 
 def _plan(draw: random.Random, calls: int) -> list[Planned]:
@@ -111,7 +116,7 @@ async def _make(place: Installation, key: str, planned: Planned) -> None:
     request = request_of(planned.form, MODELS[planned.provider], planned.prompt, key, {"x-request-id": planned.name})
     if planned.goodbye is None:
         got = await sent(place.port, request)
-        assert got.status == (502 if planned.cannot_be_read else 200), (planned, got.status, got.body[:300])
+        assert got.status == planned.status, (planned, got.status, got.body[:300])
         return
     async with asyncio.timeout(PATIENCE_S), connected(place.port) as (reader, writer):
         writer.write(request)
@@ -166,7 +171,8 @@ def _faults(planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]) 
     if row["end"] == "client_closed":
         yield from _departed_faults(who, planned, row, entry)
         return
-    if (row["end"], row["status"]) != (("upstream_failed", 502) if planned.cannot_be_read else ("completed", 200)):
+    end = "upstream_failed" if planned.cannot_be_read else "completed"
+    if (row["end"], row["status"]) != (end, planned.status):
         yield f"{who} ends as {row['end']} {row['status']} {row['error']}"
         return
     wanted = _believed(planned, entry)
@@ -175,7 +181,8 @@ def _faults(planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]) 
             yield f"{who} has a usage from {row['usage_source']}, which cannot be"
         if planned.shape in ("negative", "huge", "string", "float") and not row["usage_doubtful"]:
             yield f"{who} is not marked doubtful"
-        if row["input_tokens"] <= 0 or row["output_tokens"] <= 0 or row["cost_nano_usd"] is None:
+        has_output = row["output_tokens"] > 0 or planned.cannot_be_read
+        if row["input_tokens"] <= 0 or not has_output or not row["cost_nano_usd"]:
             yield f"{who} is estimated at nothing: {row['input_tokens']} and {row['output_tokens']}"
         return
     for name, value in wanted.items():
@@ -187,9 +194,7 @@ def _faults(planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]) 
         yield f"{who} costs {row['cost_nano_usd']} and not {cost}"
 
 
-def _departed_faults(
-    who: str, planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]
-) -> Iterator[str]:
+def _departed_faults(who: str, planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[str]:
     if planned.goodbye is None:
         yield f"{who} ends as if its client had left"
     if row["usage_source"] != "estimated":
@@ -235,9 +240,7 @@ async def _settle(place: Installation, key: str, calls: int) -> None:
     unseen = [planned for planned in plan if rows[planned.name]["_id"] not in by_call]
     assert unseen == []
     faults = [
-        fault
-        for planned in plan
-        for fault in _faults(planned, rows[planned.name], by_call[rows[planned.name]["_id"]])
+        fault for planned in plan for fault in _faults(planned, rows[planned.name], by_call[rows[planned.name]["_id"]])
     ]
     assert not faults, "\n".join(faults)
     assert [line for line in disagreements(books) if "metered" not in line] == []
@@ -278,9 +281,10 @@ async def test_what_was_metered_is_what_was_billed_twenty_thousand_times(place: 
 async def test_sound_is_billed_by_its_length(place: tuple[Installation, str]) -> None:
     server, key = place
     mark = "sound-boundary"
-    fields = {"model": "whisper-1", "prompt": "[[usage: audio_ms=61500]]", "response_format": "verbose_json"}
+    fields = {"model": "whisper-1", "prompt": "[[usage: audio_ms=62000]]", "response_format": "verbose_json"}
     parts = [
-        f'--{mark}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()
+        f'--{mark}\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
     ]
     file = f'--{mark}\r\ncontent-disposition: form-data; name="file"; filename="a.mp3"\r\n\r\nID3\r\n--{mark}--\r\n'
     headers = {"content-type": f"multipart/form-data; boundary={mark}", "x-request-id": "sound"}
@@ -291,6 +295,6 @@ async def test_sound_is_billed_by_its_length(place: tuple[Installation, str]) ->
     assert got.status == 200, got.body
     books = await _books(server, {"sound"})
     (row,), (entry,) = books.rows, books.billed
-    assert entry["audio_ms"] == 61_500
+    assert entry["audio_ms"] == 62_000
     assert (row["audio_ms"], row["usage_source"]) == (entry["audio_ms"], "provider")
     assert row["cost_nano_usd"] == cost_nano_usd("openai", entry | {"prompt_tokens": 0, "completion_tokens": 0})

@@ -31,6 +31,9 @@ ROUTES = [
     {"match": {"model": "claude-*"}, "targets": [{"credential": "anthropic"}]},
     {"match": {"model": "gemini-*"}, "targets": [{"credential": "google"}]},
     {"match": {"model": "text-embedding-*"}, "targets": [{"credential": "sim"}]},
+    # Billed by the picture and by the second of sound.
+    {"match": {"model": "dall-e-*"}, "targets": [{"credential": "sim"}]},
+    {"match": {"model": "whisper-*"}, "targets": [{"credential": "sim"}]},
     {"match": {"model": "az-*"}, "targets": [{"credential": "azure"}]},
     {"match": {"model": "az1-*"}, "targets": [{"credential": "azure-v1"}]},
     {"match": {"model": "step-openai"}, "targets": [{"credential": "step-openai"}]},

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from trueport.gateway.objects.lists import listed, next_page, only_own
 from trueport.gateway.objects.ownership import EventNotes, bind, further, noted
 from trueport.gateway.objects.place import is_list
 from trueport.gateway.objects.references import MOST_REFERENCES, references
-from trueport.gateway.objects.tables import COLLECTIONS, ITEMS, MADE, MEMBERS, OPAQUE, snake
+from trueport.gateway.objects.tables import COLLECTIONS, CURSORS, ITEMS, MADE, MEMBERS, OPAQUE, snake
 from trueport.gateway.providers.registry import WIRE_OF
 from trueport.gateway.snapshot import Target
 from trueport.kit.errors import InvalidRequest, NotFound, Unavailable
@@ -247,6 +248,13 @@ def test_an_address_at_google_is_a_name_and_one_elsewhere_is_not(uri: str, expec
     found = {(each.kind, each.id) for each in references("google", request, {"main.example"})}
 
     assert found == expected
+
+
+@pytest.mark.parametrize(("type_", "expected"), [("custom", {("skill", "xlsx")}), ("anthropic", set())])
+def test_the_skills_that_anthropic_brings_are_everybodys(type_: str, expected: set[tuple[str, str]]) -> None:
+    body = {**CHAT, "max_tokens": 1, "container": {"skills": [{"type": type_, "skill_id": "xlsx"}]}}
+
+    assert named("anthropic", "POST messages", body) == expected
 
 
 @pytest.mark.parametrize("escaped", [rb"previous\u005fresponse_id", rb"\u0070revious_response_id"])
@@ -660,3 +668,20 @@ async def test_a_stream_notes_each_object_once_and_before_it_passes() -> None:
 
 def test_every_wire_has_a_dialect_here() -> None:
     assert set(DIALECTS) == set(WIRES) == set(COLLECTIONS) == set(MEMBERS) == set(MADE) == set(OPAQUE)
+
+
+# --- the documentation
+
+PAGE_OF_DOCS = (Path(__file__).parents[2] / "ui" / "docs" / "gateway.md").read_text()
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_documentation_names_what_is_bound(wire: Wire) -> None:
+    section = PAGE_OF_DOCS.partition("## Objects kept at the provider")[2].partition("\n## ")[0]
+    [row] = [line for line in section.splitlines() if line.lower().startswith(f"| {wire}")]
+    _, _, kept, naming, _ = row.split("|")
+
+    assert set(re.findall(r"`([^`]+)`", kept)) == set(COLLECTIONS[wire])
+    assert set(re.findall(r"`([^`]+)`", naming)) == {*MEMBERS[wire], *CURSORS[wire]}
+    assert all(f"`{name}`" in section for name in (*ITEMS, *filter(None, ITEMS.values())))
+    assert all(f"`{error.code}`" in PAGE_OF_DOCS for error in (ObjectNotFound, ObjectsApart))

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.support.simulator import SimulatorProcess, simulator_process
 from trueport.cli.session import with_resources
 from trueport.settings import load_settings
@@ -124,6 +126,12 @@ class Installation:
         server.send_signal(sig)
         try:
             server.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            for worker in psutil.Process(server.pid).children(recursive=True):
+                if "trueport" in " ".join(worker.cmdline()):
+                    worker.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            raise AssertionError(f"the server does not end: {self.log_tail()}") from None
         finally:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGKILL)

@@ -207,15 +207,12 @@ class Got:
 
     @property
     def code(self) -> str:
-        """The machine code of a refusal, wherever the dialect puts it."""
-        said = json.loads(self.body)
-        error = said["error"]
-        if error.get("code") and isinstance(error["code"], str):
-            return str(error["code"])
-        for detail in error.get("details", ()):
-            if "reason" in detail:
-                return str(detail["reason"]).lower()
-        return str(error.get("trueport_code") or said.get("code") or error["type"])
+        """The machine code of a refusal, wherever the dialect puts it; empty for an answer that is none."""
+        if self.status < 400:
+            return ""
+        error = json.loads(self.body)["error"]
+        reasons = [detail["reason"].lower() for detail in error.get("details", ()) if "reason" in detail]
+        return str(error.get("code") if isinstance(error.get("code"), str) else (reasons or [error.get("type")])[0])
 
 
 def request_of(

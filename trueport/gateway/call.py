@@ -152,7 +152,8 @@ class Attempt:
 class Outcome:
     """How a call ended; everything billing, analytics and audit need to know about it.
 
-    `repeats` is the interaction whose answer was given again instead of asking a provider.
+    `repeats` is the interaction whose answer was given again instead of asking a provider. `charged_nano_usd` is what
+    budgets count for a model without a price, whose cost is not known: the ceiling's.
     """
 
     end: End
@@ -165,6 +166,7 @@ class Outcome:
     usage_source: UsageSource = "none"
     usage_doubtful: bool = False
     cost_nano_usd: int | None = None
+    charged_nano_usd: int | None = None
     price_version: str | None = None
     first_byte_us: int | None = None
     reply_bytes: int = 0

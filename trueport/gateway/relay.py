@@ -51,6 +51,8 @@ _EVENTS: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _KEPT_CONTENT_BYTES: Final = 8 << 20
 _MOST_PAGES: Final = 20
 _REVOCATION_LOOK_S: Final = 1.0
+# Members of a whole answer, in any dialect, whose text the model wrote.
+_WRITTEN: Final = ("choices", "output", "content", "candidates")
 
 
 class KeyRevoked(Unauthenticated):
@@ -117,8 +119,9 @@ def own_headers(call: Call, settlement: Settlement | None, *, decision: bytes, r
     target = settlement.served_by if settlement else None
     request = settlement.request if settlement else None
     model = (target.model if target else None) or (request.model if request else None) or ""
+    request_id = call.request_id.encode()
     return [
-        (b"x-request-id", call.request_id.encode()),
+        *((name, request_id) for name in dict.fromkeys((b"x-request-id", call.dialect.request_id_header))),
         (b"x-trueport-interaction", call.interaction_id.encode()),
         (b"x-trueport-receipt", receipt.encode()),
         (b"x-trueport-decision", decision),
@@ -181,6 +184,7 @@ async def _give_again(kept: KeptAnswer, mark: tuple[bytes, bytes], screened: Scr
         repeats=kept.interaction_id,
         content=kept.body,
     )
+    settlement.answers_with(kept.headers)
     settlement.close(outcome)
     call = recorded.admitted.call
     head = [
@@ -212,7 +216,8 @@ async def _pass_on(answered: Answered, settlement: Settlement, tools: Tools) -> 
     doubtful, model = False, None
     if answered.answer.status < 300:
         reported, doubtful, model = asked.dialect.usage(body)
-        usage, usage_source = settlement.metered(reported, output_tokens=_estimated_output(body))
+        output_tokens = _estimated_output(body) if reported is None else 0
+        usage, usage_source = settlement.metered(reported, output_tokens=output_tokens)
     outcome = Outcome(
         end="completed",
         status=answered.answer.status,
@@ -259,7 +264,7 @@ def _in_clients_terms(answered: Answered, settlement: Settlement, body: bytes) -
         may_use_model = admitted.caller.may_use_model
         if admitted.request.lists_models and status < 300 and not may_use_model(""):
             body = admitted.call.dialect.only_models(body, may_use_model)
-        return status, head, body
+        return status, head, admitted.call.dialect.with_own_links(admitted.request, body)
     if status < 300:
         return status, _answer_headers(answered, settlement, _JSON), bridge.answer(body)
     call = admitted.call
@@ -340,7 +345,9 @@ async def _stream(
         raise
     finally:
         revocation.stop()
-        usage, usage_source = settlement.metered(reader.usage, output_tokens=reader.output_events)
+        usage, usage_source = settlement.metered(
+            reader.usage, output_tokens=_written_so_far(reader, answered), is_whole=reader.is_complete
+        )
         outcome = Outcome(
             end="completed",
             status=200,
@@ -358,6 +365,11 @@ async def _stream(
         if outcome.end == "completed" and len(content) == sent:
             settlement.keep(head, bytes(content), is_stream=True)
         answered.answer.close()
+
+
+def _written_so_far(reader: StreamReader, answered: Answered) -> int:
+    """About the output tokens that have passed and are in nobody's numbers. Google's come with every event."""
+    return 0 if reader.usage is not None and answered.asked.dialect.wire == "google" else reader.output_events
 
 
 def _reader(answered: Answered) -> StreamReader:
@@ -450,8 +462,9 @@ def _estimated_output(body: bytes) -> int:
     try:
         said = msgspec.json.decode(body)
     except UNREADABLE:
-        said = None
-    return estimate_input_tokens(said if isinstance(said, dict) else None, body, "", counter=CAREFUL)
+        return CAREFUL.count(body.decode(errors="replace"), "")
+    written = [said[name] for name in _WRITTEN if name in said] if isinstance(said, dict) else said
+    return estimate_input_tokens({"input": written}, body, "", counter=CAREFUL)
 
 
 def _without_secret(body: bytes, answered: Answered) -> bytes:

@@ -8,7 +8,7 @@ from trueport.gateway.cache import KeptAnswer
 from trueport.gateway.call import Attempt, Call, Caller, HeaderList, Outcome, Request, Usage, UsageSource
 from trueport.gateway.limits.base import Reservation
 from trueport.gateway.ports import OpenRecord, Tools
-from trueport.gateway.pricing import cost_nano_usd
+from trueport.gateway.pricing import cost_nano_usd, worst_case_nano_usd
 from trueport.gateway.repeats import Claim
 from trueport.gateway.snapshot import Target, TenantSnapshot
 from trueport.gateway.tokens import CAREFUL, estimate_input_tokens
@@ -99,6 +99,7 @@ class Settlement:
             attempts=tuple(self.attempts),
             served_by=self.served_by,
             cost_nano_usd=cost,
+            charged_nano_usd=self._ceiling(outcome.usage) if outcome.usage is not None and cost is None else None,
             price_version=price_version,
         )
         try:
@@ -111,16 +112,24 @@ class Settlement:
                 self._tools.breakers.report(self._permit, _VERDICTS.get(outcome.end, "void"))
             if self.reservation is not None:
                 used = outcome.usage.total_tokens if outcome.usage else 0
-                self._tools.limits.settle(self.reservation, used, self._charge(outcome))
+                self._tools.limits.settle(self.reservation, used, cost or outcome.charged_nano_usd or 0)
             if self.claim is not None:
                 self._tools.repeats.settle(self.claim, outcome, self._head)
             took_us = int((self._tools.clock.monotonic() - self._call.started_s) * 1e6)
             self._tools.metrics.count(self._call.dialect.name, outcome, took_us)
 
-    def metered(self, reported: Usage | None, *, output_tokens: int) -> tuple[Usage | None, UsageSource]:
-        """The provider's numbers, else a stand-in with an estimate of the output, and which of the two it is."""
-        if reported is not None:
+    def metered(
+        self, reported: Usage | None, *, output_tokens: int, is_whole: bool = True
+    ) -> tuple[Usage | None, UsageSource]:
+        """The provider's numbers, else a stand-in with an estimate of the output, and which of the two it is.
+
+        is_whole: whether the answer came to its end. The numbers of one that did not are those of its beginning, or
+        of wherever they were told last.
+        """
+        if reported is not None and is_whole:
             return reported, "provider"
+        if reported is not None:
+            return replace(reported, output_tokens=max(reported.output_tokens, output_tokens)), "estimated"
         estimate = self._estimated(output_tokens)
         return estimate, "none" if estimate is None else "estimated"
 
@@ -133,9 +142,10 @@ class Settlement:
             estimate_input_tokens(request.members, request.body, request.model or "", counter=CAREFUL), output_tokens
         )
 
-    def _charge(self, outcome: Outcome) -> int | None:
-        """What budgets are charged, None for all that was reserved: the price of what was used is not known."""
-        return 0 if outcome.usage is None else outcome.cost_nano_usd
+    def _ceiling(self, usage: Usage) -> int:
+        """Nano-dollars that budgets count for what a model without a price used."""
+        ceiling = (self._snapshot.prices or self._tools.prices).ceiling
+        return worst_case_nano_usd(ceiling, usage.input_tokens, usage.output_tokens, usage.service_tier)
 
     def _price(self, outcome: Outcome) -> tuple[int | None, str | None]:
         """Nano-dollars, None for a model without a price, and the version of the book that was looked into."""

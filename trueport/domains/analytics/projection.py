@@ -120,6 +120,8 @@ def _seldom_there(record: Mapping[str, Any], usage: Mapping[str, Any]) -> Docume
     names = {"user": record.get("user"), "repeats": record.get("repeats"), "service_tier": usage.get("service_tier")}
     found: Document = {name: _name(value) for name, value in names.items() if value is not None}
     found.update({name: counted for name in _RARE_PARTS if (counted := _count(usage.get(name)))})
+    if charged := _count(record.get("charged_nano_usd")):
+        found["charged_nano_usd"] = charged
     return found
 
 

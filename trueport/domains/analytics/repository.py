@@ -123,12 +123,18 @@ class Interactions(TenantRepository[InteractionRow]):
         )
 
     async def spent(self, wanted: LogFilter) -> Mapping[str | None, int]:
-        """Nano-dollars of the interactions that match, for each model that limits and budgets counted them under."""
+        """Nano-dollars that budgets counted for the interactions that match, for each model they were counted under."""
         stages = [
             {"$match": wanted.as_query()},
-            {"$group": {"_id": "$model_counted", "cost": {"$sum": "$cost_nano_usd"}}},
+            {
+                "$group": {
+                    "_id": "$model_counted",
+                    "cost": {"$sum": "$cost_nano_usd"},
+                    "charged": {"$sum": "$charged_nano_usd"},
+                }
+            },
         ]
-        return {document["_id"]: document["cost"] for document in await self.aggregate(stages)}
+        return {document["_id"]: document["cost"] + document["charged"] for document in await self.aggregate(stages)}
 
 
 class AuditRecords(TenantRepository[AuditRecord]):

@@ -157,6 +157,7 @@ class GatewayApp:
         self.is_draining = False
         self.in_flight = 0
         self._idle: asyncio.Event | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
 
     @staticmethod
@@ -183,6 +184,9 @@ class GatewayApp:
             started_s=tools.clock.monotonic() if tools else 0.0,
         )
         self.in_flight += 1
+        task = asyncio.current_task()
+        if task is not None:
+            self._under_way.add(task)
         try:
             if tools is None or self.is_draining:
                 raise Draining
@@ -200,6 +204,8 @@ class GatewayApp:
             await _send_whole(refusal(call(body=b""), error), send)
         finally:
             self.in_flight -= 1
+            if task is not None:
+                self._under_way.discard(task)
             if self._idle is not None and not self.in_flight:
                 self._idle.set()
 
@@ -208,6 +214,12 @@ class GatewayApp:
         if self.in_flight:
             self._idle = asyncio.Event()
             await self._idle.wait()
+
+    def end_calls(self) -> int:
+        """Cancel the calls under way, which then settle as cut short; how many there were."""
+        for task in self._under_way:
+            task.cancel()
+        return len(self._under_way)
 
     async def _carry(self, call: Call, tools: Tools, receive: Receive, send: Send) -> None:
         watch = _ClientWatch(receive)

@@ -26,7 +26,7 @@ KEPT_FOR_BY_KIND: Final[Mapping[str, timedelta]] = {
     "chat_completion": timedelta(days=40),
     "audio": timedelta(days=2),
 }
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 100
 
 
 class KeptObjects(TenantRepository[KeptObject]):

@@ -161,6 +161,7 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
         "usage_source": outcome.usage_source,
         "usage_doubtful": outcome.usage_doubtful,
         "cost_nano_usd": outcome.cost_nano_usd,
+        "charged_nano_usd": outcome.charged_nano_usd,
         "price_version": outcome.price_version,
         "first_byte_us": outcome.first_byte_us,
         "reply_bytes": outcome.reply_bytes,

@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
+from odmantic import query
+
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
 from trueport.domains.proxy.models import UsedKey
@@ -48,7 +50,7 @@ class StoredRepeats:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def claim(self, admitted: Admitted, key: str) -> Claim | KeptAnswer:
-        name = self._digest("key", admitted.caller.tenant_id, key)
+        name = self._digest("key", admitted.caller.tenant_id, admitted.caller.environment, key)
         digest = self._body_digest(admitted)
         keys = UsedKeys(self._resources.database, self._scope(admitted))
         now = self._clock.now()
@@ -67,7 +69,7 @@ class StoredRepeats:
         earlier = await self._earlier(keys, name)
         if earlier is None or earlier.expires_at <= now:
             # The database removes what has expired in its own time.
-            await keys.delete_many({"_id": name, "expires_at": {"$lte": now}})
+            await keys.delete_many({"_id": name}, query.lte(UsedKey.expires_at, now))
             with suppress(Duplicate):
                 await keys.insert(used)
                 return Claim(name, admitted)
@@ -79,7 +81,7 @@ class StoredRepeats:
     def settle(self, claim: Claim, outcome: Outcome, head: HeaderList) -> None:
         keys = UsedKeys(self._resources.database, self._scope(claim.admitted))
         if outcome.end == "completed" and outcome.status < 300:
-            target = outcome.served_by
+            target, request = outcome.served_by, claim.admitted.request
             headers = [pair for pair in head if pair[0] in _KEPT_HEADERS]
             content_type = next((value.decode("latin-1") for name, value in headers if name == b"content-type"), "")
             answer = KeptAnswer(
@@ -87,7 +89,8 @@ class StoredRepeats:
                 status=outcome.status,
                 headers=headers,
                 body=outcome.content,
-                is_stream=content_type.startswith("text/event-stream"),
+                is_stream=content_type.startswith("text/event-stream")
+                or (request.streams and request.streams_as == "array"),
                 provider=target.credential.provider if target else "",
                 model=(target.model if target else None) or claim.admitted.model or "",
                 expires_s=self._clock.monotonic() + _REMEMBERED_S,

@@ -46,6 +46,7 @@ log = get_logger(__name__)
 
 STREAM_GRACE_S: Final = 30.0
 _DRAIN_S: Final = 10.0
+_CANCELLED_S: Final = 5.0
 _NEVER: Final = 1 << 52
 
 
@@ -190,6 +191,10 @@ def _kept_running(work: Awaitable[None], name: str) -> asyncio.Task[None]:
 
 
 async def _calls_ended(gateway: GatewayApp) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STREAM_GRACE_S):
-            await gateway.until_idle()
+    """Let calls under way end by themselves for a while, and then end them: a process that stops has an end."""
+    for grace_s in (STREAM_GRACE_S, _CANCELLED_S):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await gateway.until_idle()
+                return
+        log.warning("calls_cut_short", count=gateway.end_calls())

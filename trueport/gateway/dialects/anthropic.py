@@ -4,6 +4,7 @@ Source: https://docs.anthropic.com/en/api (Messages, Errors, Streaming messages)
 are the error object, the `usage` objects and the events of a message stream.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -38,6 +39,9 @@ _TYPES: Final = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+
+_RESULTS: Final = re.compile(rb'("results_url"\s*:\s*")https?://[^"\\]*?(/v1/messages/batches/[^"/\\]+/results")')
 
 
 class _Message(msgspec.Struct):
@@ -76,6 +80,7 @@ class AnthropicDialect:
 
     name = "anthropic"
     wire: Final = "anthropic"
+    request_id_header = b"request-id"
 
     def credential(self, headers: HeaderList, query: str) -> str | None:  # noqa: ARG002 - a key in a query is no key here
         return bearer_or_header(headers)
@@ -138,11 +143,16 @@ class AnthropicDialect:
         listed.data = [raw for raw, _ in kept]
         return msgspec.json.encode(listed)
 
+    def with_own_links(self, request: Request, body: bytes) -> bytes:
+        # The SDKs fetch the results of a batch from where it says they are, with the key they have. A path alone they
+        # put behind their base URL. Inside a JSON string the quotes would be escaped, so only the member is found.
+        return _RESULTS.sub(rb"\1\2", body) if request.operation.startswith("messages/batches") else body
+
     def stream_reader(self, request: Request) -> StreamReader:
         return MessageStreamReader() if request.operation == "messages" else OpenEndedReader()
 
     def refusal(self, error: TrueportError, interaction_id: str, request_id: str) -> tuple[int, HeaderList, bytes]:
-        headers = [_JSON, (b"request-id", request_id.encode())]
+        headers = [_JSON]
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % error.retry_after_s))
         if error.should_retry is not None:

@@ -60,6 +60,10 @@ class Dialect(Protocol):
     def wire(self) -> Wire:
         """The family of wire formats it belongs to."""
 
+    @property
+    def request_id_header(self) -> bytes:
+        """The header in which its clients look for the id of their request."""
+
     def credential(self, headers: HeaderList, query: str) -> str | None:
         """The API key the client sent, or None. `query` is the raw query string, a key in it included.
 
@@ -80,6 +84,12 @@ class Dialect(Protocol):
 
     def only_models(self, body: bytes, may_use: Callable[[str], bool]) -> bytes:
         """A list of models without those that `may_use` denies; empty when `body` is no such list."""
+
+    def with_own_links(self, request: Request, body: bytes) -> bytes:
+        """A whole answer whose links to the provider lead here, where they are ones that clients follow.
+
+        They would take the client's key along, to somebody whom it is not for.
+        """
 
     def stream_reader(self, request: Request) -> StreamReader:
         """A fresh reader for the stream that answers `request`."""

@@ -115,6 +115,7 @@ class GoogleDialect:
 
     name = "google"
     wire: Final = "google"
+    request_id_header = b"x-request-id"
 
     def credential(self, headers: HeaderList, query: str) -> str | None:
         return bearer_header_or_query(headers, query)
@@ -182,6 +183,9 @@ class GoogleDialect:
             )
         except UNREADABLE:
             return b""
+
+    def with_own_links(self, request: Request, body: bytes) -> bytes:  # noqa: ARG002 - its SDKs go by names
+        return body
 
     def stream_reader(self, request: Request) -> StreamReader:
         if request.operation != "streamGenerateContent":

@@ -93,6 +93,7 @@ class OpenAIDialect:
 
     name = "openai"
     wire: Final = "openai"
+    request_id_header = b"x-request-id"
 
     def credential(self, headers: HeaderList, query: str) -> str | None:  # noqa: ARG002 - a key in a query is refused
         return bearer_or_header(headers)
@@ -144,6 +145,9 @@ class OpenAIDialect:
         except UNREADABLE:
             return b""
         return msgspec.json.encode(_ModelList(data=kept))
+
+    def with_own_links(self, request: Request, body: bytes) -> bytes:  # noqa: ARG002 - what it links to needs no key
+        return body
 
     def stream_reader(self, request: Request) -> StreamReader:
         if request.operation in _WITH_DONE:

@@ -77,11 +77,11 @@ def _in_query(wire: Wire, request: Request) -> Iterator[Reference]:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How to read the bodies of one wire. `marks`: without any of them a body names nothing."""
+    """How to read the bodies of one wire. `mark`: a body without it names nothing."""
 
     kinds: Mapping[str, str]
     opaque: frozenset[str]
-    marks: tuple[bytes, ...]
+    mark: re.Pattern[bytes]
 
 
 def _rules(wire: Wire) -> _Rules:
@@ -89,13 +89,18 @@ def _rules(wire: Wire) -> _Rules:
     if wire == "google":
         kinds |= {snake(name): kind for name, kind in kinds.items()}
         opaque |= {snake(name) for name in opaque}
-    marks = tuple(b'"%b"' % name.encode() for name in (*kinds, *(("audio",) if wire == "openai" else ())))
-    return _Rules(kinds, opaque, marks)
+    return _Rules(kinds, opaque, _quoted([*kinds, "audio"] if wire == "openai" else kinds))
+
+
+def _quoted(names: Collection[str]) -> re.Pattern[bytes]:
+    """Any of the names in quotes. The look at the first letter makes the search several times faster."""
+    first = "".join(sorted({name[0] for name in names}))
+    return re.compile(f'"(?=[{first}])(?:{"|".join(map(re.escape, names))})"'.encode())
 
 
 _RULES: Final[Mapping[Wire, _Rules]] = {"openai": _rules("openai"), "anthropic": _rules("anthropic"),
                                         "google": _rules("google")}  # fmt: skip
-_OF_ITEMS: Final = (*(b'"%b"' % name.encode() for name in ITEMS), b'"id"')
+_OF_ITEMS: Final = _quoted([*ITEMS, "id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +114,10 @@ class _Reader:
     evaluates: bool = False
 
     def may_name(self, body: bytes) -> bool:
-        """Whether a body could name an object: a few searches of its bytes, so that most calls cost no more."""
+        """Whether a body could name an object: a search of its bytes, so that most calls cost no more."""
         return (
-            any(mark in body for mark in self.rules.marks)
-            or (self.has_items and any(mark in body for mark in _OF_ITEMS))
+            self.rules.mark.search(body) is not None
+            or (self.has_items and _OF_ITEMS.search(body) is not None)
             or self.evaluates
             or (b"\\u00" in body and _ESCAPED.search(body) is not None)
         )
