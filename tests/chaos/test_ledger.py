@@ -90,7 +90,7 @@ class Planned:
 def _plan(draw: random.Random, calls: int) -> list[Planned]:
     """Every form at every provider in turn, so that none is left out however few calls there are."""
     pairs = [(form, provider) for form in FORMS.values() for provider in form.providers]
-    return [_planned(draw, f"ledger-{number}", *pairs[number % len(pairs)]) for number in range(calls)]
+    return [_planned(draw, f"ledger-{calls}-{number}", *pairs[number % len(pairs)]) for number in range(calls)]
 
 
 def _planned(draw: random.Random, name: str, form: Form, provider: str) -> Planned:
@@ -148,6 +148,9 @@ def _believed(planned: Planned, entry: Mapping[str, Any]) -> dict[str, Any] | No
     match planned.shape:
         case "missing" | "null" | "negative" | "nan" | "huge" | "string" | "float":
             return None
+        case "growing" if planned.wire == "anthropic" and told["reasoning_tokens"]:
+            # Early events tell of more thinking than output: doubted when they come, and corrected by the last.
+            del told["usage_doubtful"]
         case "decreasing" if not planned.form.streams:
             # One JSON object with two members of a name: the second is what it says.
             told["output_tokens"], told["reasoning_tokens"] = told["output_tokens"] // 2, told["reasoning_tokens"] // 2
@@ -197,7 +200,9 @@ def _faults(planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]) 
 def _departed_faults(who: str, planned: Planned, row: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[str]:
     if planned.goodbye is None:
         yield f"{who} ends as if its client had left"
-    if row["usage_source"] != "estimated":
+    # OpenAI's numbers stand before the end mark: whoever leaves in between leaves a call that is counted to its end.
+    is_counted = planned.wire == "openai" and row["total_tokens"] == entry["total_tokens"]
+    if row["usage_source"] != "estimated" and not is_counted:
         yield f"{who} was left by its client and is not marked as estimated"
     if row["input_tokens"] <= 0 or row["cost_nano_usd"] is None:
         yield f"{who} was left by its client and read {row['input_tokens']}, cost {row['cost_nano_usd']}"
@@ -243,12 +248,13 @@ async def _settle(place: Installation, key: str, calls: int) -> None:
         fault for planned in plan for fault in _faults(planned, rows[planned.name], by_call[rows[planned.name]["_id"]])
     ]
     assert not faults, "\n".join(faults)
-    assert [line for line in disagreements(books) if "metered" not in line] == []
+    assert [line for line in disagreements(await _everything(place)) if "metered" not in line] == []
 
 
 async def _books(place: Installation, names: Set[str]) -> Books:
     """Both sides' books of the calls with these request ids, once they have ended on both."""
-    until_s = time.monotonic() + PATIENCE_S
+    # The journal is shipped behind the calls.
+    until_s = time.monotonic() + PATIENCE_S + 0.02 * len(names)
     while True:
         rows = [row for row in await asyncio.to_thread(place.documents, "interactions") if row["request_id"] in names]
         own = {row["_id"] for row in rows}
@@ -257,8 +263,13 @@ async def _books(place: Installation, names: Set[str]) -> Books:
         if (is_over and all(entry["ended"] for entry in entries)) or time.monotonic() > until_s:
             break
         await asyncio.sleep(0.3)
+    return Books([], entries, [], rows)
+
+
+async def _everything(place: Installation) -> Books:
+    """Both sides' books as they are, of all calls: the trail's chains run through them all."""
     records = await asyncio.to_thread(place.documents, "audit_records")
-    return Books([], entries, [record for record in records if record["rid"] in own], rows)
+    return Books([], ledger(place.simulator), records, await asyncio.to_thread(place.documents, "interactions"))
 
 
 def _report(plan: Sequence[Planned], rows: Mapping[str, Any], upstream: int) -> str:
@@ -297,4 +308,4 @@ async def test_sound_is_billed_by_its_length(place: tuple[Installation, str]) ->
     (row,), (entry,) = books.rows, books.billed
     assert entry["audio_ms"] == 62_000
     assert (row["audio_ms"], row["usage_source"]) == (entry["audio_ms"], "provider")
-    assert row["cost_nano_usd"] == cost_nano_usd("openai", entry | {"prompt_tokens": 0, "completion_tokens": 0})
+    assert row["cost_nano_usd"] == cost_nano_usd("openai", {**entry, "prompt_tokens": 0, "completion_tokens": 0})

@@ -264,7 +264,6 @@ async def test_a_call_arrives_as_it_was_sent_and_so_does_its_answer(gateway: Gat
         for case in CASES
         if case.name in ("chat", "messages stream", "count tokens", "generate", "azure chat", "upload", "claude model")
         for root in ROOTS[case.dialect]
-        # Which dialect is meant by the unified path of models, its headers say.
     ],
     ids=lambda value: value.name if isinstance(value, Case) else value,
 )

@@ -107,9 +107,8 @@ def recorded(log: Log, key: dict[str, Any], *operations: str, dialect: str) -> l
 
 
 def does(entry: dict[str, Any], operation: str) -> bool:
-    """Whether the entry is of this operation, which may stand behind a model or a deployment."""
-    found = str(entry["operation"])
-    return found == operation or found.endswith((f"/{operation}", f":{operation}"))
+    """Whether the entry is of this operation."""
+    return bool(entry["operation"] == operation)
 
 
 # --- OpenAI

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
@@ -50,10 +51,12 @@ class House:
 
     async def answered(self, name: str, prompt: str = "n", form: str = "chat", **given: Any) -> Got:
         """The first answer that is not about another call with this key still being worked on."""
-        async with asyncio.timeout(PATIENCE_S):
-            while (got := await self.ask(name, prompt, form, **given)).code == "request_in_progress":
-                await asyncio.sleep(0.05)
-            return got
+        until_s = time.monotonic() + PATIENCE_S
+        got = await self.ask(name, prompt, form, **given)
+        while got.code == "request_in_progress" and time.monotonic() < until_s:
+            await asyncio.sleep(0.05)
+            got = await self.ask(name, prompt, form, **given)
+        return got
 
 
 def _is_replay(got: Got) -> bool:

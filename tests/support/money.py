@@ -329,7 +329,9 @@ async def rows_of(place: Installation, interactions: Iterable[str]) -> dict[str,
     async with asyncio.timeout(PATIENCE_S):
         while True:
             documents = await asyncio.to_thread(place.documents, "interactions")
-            found = {row["_id"]: row for row in documents if row["_id"] in wanted and row["end"] != "in_progress"}
+            found: dict[str, Row] = {
+                row["_id"]: row for row in documents if row["_id"] in wanted and row["end"] != "in_progress"
+            }
             if found.keys() == wanted:
                 return found
             await asyncio.sleep(0.2)

@@ -345,9 +345,7 @@ async def _stream(
         raise
     finally:
         revocation.stop()
-        usage, usage_source = settlement.metered(
-            reader.usage, output_tokens=_written_so_far(reader, answered), is_whole=reader.is_complete
-        )
+        usage, usage_source = _metered(reader, answered, settlement)
         outcome = Outcome(
             end="completed",
             status=200,
@@ -367,9 +365,15 @@ async def _stream(
         answered.answer.close()
 
 
-def _written_so_far(reader: StreamReader, answered: Answered) -> int:
-    """About the output tokens that have passed and are in nobody's numbers. Google's come with every event."""
-    return 0 if reader.usage is not None and answered.asked.dialect.wire == "google" else reader.output_events
+def _metered(reader: StreamReader, answered: Answered, settlement: Settlement) -> tuple[Usage | None, UsageSource]:
+    """What a stream used, which may have been cut.
+
+    OpenAI's numbers come once, behind the text, and are then final. Anthropic's begin with the input alone, and
+    Google's grow with every event: what a cut stream has told is not all.
+    """
+    wire = answered.asked.dialect.wire
+    untold = 0 if reader.usage is not None and wire == "google" else reader.output_events
+    return settlement.metered(reader.usage, output_tokens=untold, is_whole=reader.is_complete or wire == "openai")
 
 
 def _reader(answered: Answered) -> StreamReader:

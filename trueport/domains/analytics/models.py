@@ -84,9 +84,9 @@ class InteractionRow(Model):
     """One call through the gateway, without its content. `id` is the interaction's id, `created_at` its start.
 
     `model` is what the client asked for, `model_counted` what limits and budgets counted, `model_served` what
-    answered. `repeats` is the interaction whose answer was given again. `charged_nano_usd` is what budgets counted where
-    the cost is not known. `receipt` is the leaf (hex) the client was given. `ended_at` and `latency_ms` are None while
-    the call runs, and for an abandoned one, whose end nobody saw.
+    answered. `repeats` is the interaction whose answer was given again. `charged_nano_usd` is what budgets counted
+    where the cost is not known. `receipt` is the leaf (hex) the client was given. `ended_at` and `latency_ms` are None
+    while the call runs, and for an abandoned one, whose end nobody saw.
     """
 
     id: str = Field(primary_field=True)

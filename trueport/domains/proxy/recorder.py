@@ -53,6 +53,8 @@ class SpoolRecorder:
         except SpoolUnavailable:
             self._spool.release(reservation)
             raise
+        # The disk works while the provider does.
+        self._spool.sync_ahead()
         return SpoolRecord(self._spool, call, snapshot, fields=fields, reservation=reservation, appended=appended)
 
     def refused(self, call: Call, caller: Caller, snapshot: TenantSnapshot, outcome: Outcome) -> str:
@@ -134,6 +136,7 @@ def _intent_fields(admitted: Admitted) -> dict[str, object]:
     request = admitted.request
     return {
         **_caller_fields(admitted.call, admitted.caller, admitted.snapshot),
+        "operation": request.operation,
         "model": request.model,
         "model_counted": admitted.model_counted,
         "user": admitted.user,
