@@ -53,7 +53,8 @@ async def admit(
     targets = tuple(target for target in targets if allowed_region(snapshot, target))
     if not targets:
         raise RegionNotAllowed
-    subject = _Subject(caller, _tag(call, request), targets[0].model or model)
+    stated = _stated_tag(call)
+    subject = _Subject(caller, stated or _tag(request), targets[0].model or model)
     input_tokens = estimate_input_tokens(request.members, request.body, subject.model or "")
     granted = await tools.limits.reserve(_ask(call, request, snapshot, targets, subject, input_tokens, tools))
     admitted = Admitted(
@@ -67,6 +68,7 @@ async def admit(
         input_tokens,
         model_counted=subject.model,
         user=subject.user,
+        user_is_for_record=stated is not None,
         cache_s=route.cache_s,
     )
     return admitted, granted.reservation
@@ -140,11 +142,15 @@ def _ask(
     )
 
 
-def _tag(call: Call, request: Request) -> str | None:
-    """The client's own user: from the header made for it, else from the request."""
+def _stated_tag(call: Call) -> str | None:
+    """The client's own user, from the header made for it."""
     for name, value in call.headers:
         if name == b"x-trueport-user":
             return value.decode("latin-1")[:_LONGEST_SUBJECT] or None
+    return None
+
+
+def _tag(request: Request) -> str | None:
     return request.user[:_LONGEST_SUBJECT] if request.user else None
 
 

@@ -191,7 +191,8 @@ class Admitted:
 
     `model` is the one asked for, the model behind it where that was an alias; `model_counted`
     and `user` are those that limits and budgets count the call under, `input_tokens_estimate` about what its input is.
-    `cache_s` is how long its answer may be given again, 0 for never.
+    `user_is_for_record` when the client sent that tag in the header made for it. `cache_s` is how long its answer may
+    be given again, 0 for never.
     """
 
     call: Call
@@ -204,6 +205,7 @@ class Admitted:
     input_tokens_estimate: int
     model_counted: str | None = None
     user: str | None = None
+    user_is_for_record: bool = False
     cache_s: int = 0
 
 

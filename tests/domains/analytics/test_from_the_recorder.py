@@ -13,6 +13,7 @@ from trueport.audit.spool import Spool
 from trueport.domains.analytics.models import AuditRecord, InteractionRow
 from trueport.domains.analytics.sink import MongoSink
 from trueport.domains.proxy.recorder import SpoolRecorder, content_place
+from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.call import Admitted, Attempt, Call, Caller, Outcome, Request, Usage
 from trueport.gateway.dialects.openai import OpenAIDialect
 from trueport.gateway.snapshot import Credential, Target, TenantLimits, TenantSnapshot
@@ -74,7 +75,7 @@ async def test_a_recorded_call_is_a_row_and_its_content_opens_from_the_store(
     root = tmp_path / "spool"
     spool = Spool(root, clock=clock, segment_bytes=1 << 20, capacity_bytes=8 << 20)
     try:
-        recorder, snapshot = SpoolRecorder(spool), snapshot_with(key)
+        recorder, snapshot = SpoolRecorder(spool, UserTags(b"k")), snapshot_with(key)
         call, running, refused = a_call(clock), a_call(clock), a_call(clock)
         record = recorder.intent(admitted(call, snapshot))
         recorder.intent(admitted(running, snapshot))

@@ -10,6 +10,7 @@ from typing import Final
 
 from trueport.audit.sealing import seal_content
 from trueport.audit.spool import Appended, Spool, SpoolReservation, SpoolUnavailable
+from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.call import Admitted, Call, Caller, Outcome, Usage
 from trueport.gateway.snapshot import TenantSnapshot
 from trueport.kit.logging import get_logger
@@ -34,8 +35,9 @@ def content_place(tenant_id: str, interaction_id: str, kind: str) -> str:
 class SpoolRecorder:
     """Writes intents and outcomes of calls."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, tags: UserTags) -> None:
         self._spool = spool
+        self._tags = tags
 
     @property
     def waits_before_upstream(self) -> bool:
@@ -45,7 +47,7 @@ class SpoolRecorder:
         call, snapshot = admitted.call, admitted.snapshot
         reservation = self._spool.reserve(_OUTCOME_BYTES)
         try:
-            fields = _intent_fields(admitted)
+            fields = _intent_fields(admitted, self._user(admitted))
             content, blobs = _sealed(snapshot, call, "intent", admitted.request.body)
             appended = self._spool.append(
                 "intent", call.interaction_id, snapshot.tenant_id, {**fields, "content": content}, blobs
@@ -56,6 +58,11 @@ class SpoolRecorder:
         # The disk works while the provider does.
         self._spool.sync_ahead()
         return SpoolRecord(self._spool, call, snapshot, fields=fields, reservation=reservation, appended=appended)
+
+    def _user(self, admitted: Admitted) -> str | None:
+        if admitted.user is None or admitted.user_is_for_record:
+            return admitted.user
+        return self._tags.digest(admitted.caller.tenant_id, admitted.user)
 
     def refused(self, call: Call, caller: Caller, snapshot: TenantSnapshot, outcome: Outcome) -> str:
         fields = {**_caller_fields(call, caller, snapshot), **_outcome_fields(outcome), "decision": "refuse"}
@@ -132,14 +139,14 @@ def _caller_fields(call: Call, caller: Caller, snapshot: TenantSnapshot) -> dict
     }
 
 
-def _intent_fields(admitted: Admitted) -> dict[str, object]:
+def _intent_fields(admitted: Admitted, user: str | None) -> dict[str, object]:
     request = admitted.request
     return {
         **_caller_fields(admitted.call, admitted.caller, admitted.snapshot),
         "operation": request.operation,
         "model": request.model,
         "model_counted": admitted.model_counted,
-        "user": admitted.user,
+        "user": user,
         "stream": request.streams,
         "request_bytes": len(request.body),
         "input_tokens_estimate": admitted.input_tokens_estimate,

@@ -1,12 +1,14 @@
 """What a tenant has spent, for budgets whose counters are gone: read from the interaction log."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from trueport.domains.analytics.api import Interactions, LogFilter
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.events import BudgetShareReached
+from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.limits.base import Budget, BudgetAlert
 from trueport.gateway.limits.periods import period_of
 from trueport.gateway.snapshot import BudgetRule, ModelPattern
@@ -25,9 +27,10 @@ _A_MOMENT_US: Final = 1_000
 class LoggedSpending:
     """A SpentSource over the interaction log. Calls whose records are still in the journal are not in it yet."""
 
-    def __init__(self, database: Database, callers: KeyRing) -> None:
+    def __init__(self, database: Database, callers: KeyRing, tags: UserTags) -> None:
         self._database = database
         self._callers = callers
+        self._tags = tags
 
     async def spent(self, tenant_id: TenantId, budget: Budget) -> int:
         """Nano-dollars spent under `budget` in its period. Raises a kit Unavailable when the log does not answer."""
@@ -38,8 +41,14 @@ class LoggedSpending:
         rule = next((rule for rule in snapshot.budgets if rule.name == budget.name), None)
         kind = rule.period if rule else ("month" if len(budget.period) == len("2026-11") else "day")
         _, begins, ends = period_of(kind, from_epoch_us(budget.ends_us - _A_MOMENT_US))
-        by_model = await Interactions(self._database, scope).spent(_filter(budget, rule, begins, ends))
-        return sum(cost for model, cost in by_model.items() if _counts(model, budget, rule))
+        rows = Interactions(self._database, scope)
+        wanted = _filter(budget, rule, begins, ends)
+        total = 0
+        # A user's calls are recorded under the tag, or under its digest where it came in a request's body.
+        for user in (wanted.user,) if wanted.user is None else (wanted.user, self._tags.digest(tenant_id, wanted.user)):
+            by_model = await rows.spent(replace(wanted, user=user))
+            total += sum(cost for model, cost in by_model.items() if _counts(model, budget, rule))
+        return total
 
 
 def _filter(budget: Budget, rule: BudgetRule | None, begins: datetime, ends: datetime) -> LogFilter:

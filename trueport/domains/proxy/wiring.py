@@ -17,6 +17,7 @@ from trueport.domains.proxy.recorder import SpoolRecorder
 from trueport.domains.proxy.repeats import StoredRepeats
 from trueport.domains.proxy.source import StoredKeys
 from trueport.domains.proxy.spending import BudgetAlerts, LoggedSpending
+from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.breaker.base import BreakerRules, Breakers
 from trueport.gateway.breaker.local import LocalBreakers
 from trueport.gateway.breaker.redis import RedisBreakers
@@ -64,8 +65,9 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     prices = load_price_book(settings.prices_file)
     callers = KeyRing(StoredKeys(resources, prices), clock)
+    tags = UserTags(settings.keys.purpose_key("user-tags"))
     limits = await open_limits(
-        settings, clock, LoggedSpending(resources.database, callers), BudgetAlerts(resources.events)
+        settings, clock, LoggedSpending(resources.database, callers, tags), BudgetAlerts(resources.events)
     )
     breakers = await open_breakers(settings, clock)
     egress = Egress(egress_policy(settings))
@@ -85,7 +87,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
-        recorder=SpoolRecorder(spool),
+        recorder=SpoolRecorder(spool, tags),
         screener=NoPolicies(),
         upstream=upstream,
         breakers=breakers,
