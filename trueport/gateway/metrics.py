@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from trueport.gateway.breaker.base import Health
+from trueport.gateway.breaker.retries import RetryBudget
 from trueport.gateway.call import End, Outcome
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -39,9 +41,39 @@ class GatewayMetrics:
             "trueport_journal_is_behind", "1 while the database does not take records", registry=registry,
             multiprocess_mode="livemax",
         )  # fmt: skip
+        self.circuits_open = Gauge(
+            "trueport_circuits_open", "Circuits this process knows to be open", registry=registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        # These count in the breaker and the retry budget; the gauges show how far they have come.
+        self.circuit_denials = Gauge(
+            "trueport_circuit_denials", "Attempts an open circuit did not allow", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.circuit_probes = Gauge(
+            "trueport_circuit_probes", "Attempts made to see whether a provider is back", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.circuit_openings = Gauge(
+            "trueport_circuit_openings", "Circuits this process has opened", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.further_attempts = Gauge(
+            "trueport_further_attempts", "Attempts after a call's first, by what the retry budget said", ["verdict"],
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
         self._call_children: dict[tuple[str, End, int], Counter] = {}
         self._token_children: dict[tuple[str, str], Counter] = {}
         self._second_children: dict[str, Histogram] = {}
+
+    def show_circuits(self, health: Health, retries: RetryBudget) -> None:
+        """Take over how far breakers and retry budget have counted."""
+        self.circuits_open.set(len(health.resting))
+        self.circuit_denials.set(health.denied)
+        self.circuit_probes.set(health.probes)
+        self.circuit_openings.set(health.opened)
+        self.further_attempts.labels("allowed").set(retries.allowed)
+        self.further_attempts.labels("refused").set(retries.refused)
 
     def count(self, dialect: str, outcome: Outcome, took_us: int) -> None:
         """Count one closed call."""

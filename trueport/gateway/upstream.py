@@ -79,6 +79,7 @@ class UpstreamRedirect(UpstreamFailure):
 
     code = "upstream_redirect"
     status = 502
+    counts_as_failure = False
 
 
 @dataclass(frozen=True, slots=True)

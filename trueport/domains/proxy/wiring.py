@@ -18,7 +18,7 @@ from trueport.domains.proxy.repeats import StoredRepeats
 from trueport.domains.proxy.source import StoredKeys
 from trueport.domains.proxy.spending import BudgetAlerts, LoggedSpending
 from trueport.domains.proxy.user_tags import UserTags
-from trueport.gateway.breaker.base import BreakerRules, Breakers
+from trueport.gateway.breaker.base import BreakerRules, Breakers, BreakerStoreUnavailable
 from trueport.gateway.breaker.local import LocalBreakers
 from trueport.gateway.breaker.redis import RedisBreakers
 from trueport.gateway.breaker.retries import RetryBudget
@@ -104,11 +104,12 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         clock=clock,
     )
     resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, spool), is_critical=True)
+    resources.readiness["circuits"] = ReadinessCheck(partial(_circuits_answer, breakers), is_critical=False)
     resources.readiness["limits"] = ReadinessCheck(partial(_limits_answer, limits), is_critical=False)
     background = [
         _kept_running(shipper.run(), "shipper"),
         _kept_running(callers.watch(), "key_watch"),
-        _kept_running(_measure(spool, shipper, metrics), "measure"),
+        _kept_running(_measure(spool, shipper, gateway.tools), "measure"),
     ]
     try:
         yield
@@ -171,11 +172,18 @@ async def _limits_answer(limits: Limits) -> None:
         raise LimiterUnavailable
 
 
-async def _measure(spool: Spool, shipper: Shipper, metrics: GatewayMetrics) -> None:
+async def _circuits_answer(breakers: Breakers) -> None:
+    if not await breakers.ping():
+        raise BreakerStoreUnavailable
+
+
+async def _measure(spool: Spool, shipper: Shipper, tools: Tools) -> None:
+    metrics = tools.metrics
     while True:
         metrics.journal_bytes.set(spool.used_bytes)
         metrics.journal_sync_seconds.set(spool.last_sync_ms / 1_000)
         metrics.journal_is_behind.set(shipper.is_behind)
+        metrics.show_circuits(tools.breakers.health(), tools.retries)
         await asyncio.sleep(1)
 
 
