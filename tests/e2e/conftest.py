@@ -19,7 +19,7 @@ STEP_PORT = free_port()
 ROUTES = [
     {"match": {"model": "sim-*"}, "targets": [{"credential": "sim"}]},
     # Ends of waiting are to be seen without waiting long for them.
-    {"match": {"model": "quick-*"}, "targets": [{"credential": "sim", "model": "sim-model", "timeout_s": 0.6}]},
+    {"match": {"model": "quick-*"}, "targets": [{"credential": "sim", "model": "sim-model", "timeout_s": 1.5}]},
     {"match": {"model": "missing-*"}, "targets": [{"credential": "sim"}]},
     {"match": {"model": "closed-*"}, "targets": [{"credential": "closed"}]},
     {

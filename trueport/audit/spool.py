@@ -229,10 +229,6 @@ class Spool:
                 self._settle()
         return future
 
-    def sync_ahead(self) -> None:
-        """Begin to sync what has been written: somebody will wait for it, after doing something else."""
-        self._wake.set()
-
     def _sync_soon(self) -> None:
         """Nobody waits for this record: let it share the sync of the next one that somebody waits for, or 5 ms."""
         if self._sync_timer is not None:
