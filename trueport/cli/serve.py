@@ -68,7 +68,7 @@ def _serve_until_stopped(settings: Settings) -> None:
         backpressure=2_048,
         websockets=False,
         respawn_failed_workers=True,
-        workers_kill_timeout=60,
+        workers_kill_timeout=48,
         log_access=False,
     ).serve()
 
