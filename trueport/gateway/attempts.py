@@ -77,20 +77,25 @@ async def send(screened: Screened, tools: Tools, settlement: Settlement) -> Answ
     """The first usable answer, trying the targets in order.
 
     A further try is made only while nothing has reached the client, which here is always so, and only within the
-    retry budget. Targets with an open circuit, and those outside the regions the tenant allows, are not asked. The
-    last error answer of a provider is an answer too. Raises the last UpstreamFailure; CircuitOpen when no target
-    could be asked for its circuit; or what keeps the request from being put to any of them.
+    retry budget. Targets with an open circuit, and those outside the regions the tenant allows, are not asked, and
+    nobody is after a provider that does not take our credential. The last error answer of a provider is an answer
+    too. Raises the last UpstreamFailure; CircuitOpen when no target could be asked for its circuit; or what keeps the
+    request from being put to any of them.
     """
     admitted = screened.recorded.admitted
     tools.retries.note_call(admitted.caller.tenant_id)
     last: Answered | UpstreamFailure | None = None
     problem: InvalidRequest | None = None
     waits_ms: list[int] = []
+    unasked: Target | None = None
     try:
         for target, is_again in _tries(_ordered(admitted, tools), admitted):
+            if is_again and target is unasked:
+                continue  # what kept it from being asked does so still
             if last is not None and not await _may_go_on(last, admitted, tools, is_again=is_again):
                 continue
             found = await _ask(screened, target, tools, settlement)
+            unasked = target if isinstance(found, Denied | InvalidRequest) else None
             if isinstance(found, Denied):
                 waits_ms.append(found.retry_after_ms)
             elif isinstance(found, InvalidRequest):
@@ -99,8 +104,8 @@ async def send(screened: Screened, tools: Tools, settlement: Settlement) -> Answ
                 if isinstance(last, Answered):
                     last.answer.close()
                 last = found
-                if isinstance(found, Answered) and found.answer.status not in _ANOTHER_MAY_DO_BETTER:
-                    return found
+                if _is_final(found):
+                    break
     except BaseException:
         if isinstance(last, Answered):
             last.answer.close()
@@ -110,6 +115,16 @@ async def send(screened: Screened, tools: Tools, settlement: Settlement) -> Answ
     if last is not None or problem is not None:
         raise last or problem  # type: ignore[misc]  # one of the two is there
     raise CircuitOpen(min(waits_ms)) if waits_ms else RegionNotAllowed
+
+
+def _is_final(found: Answered | UpstreamFailure) -> bool:
+    """Whether nobody else is to be asked: no other target could do better, or the credential has to be put right.
+
+    Another account that stepped in for a wrong key would only hide it.
+    """
+    if isinstance(found, Answered):
+        return found.answer.status not in _ANOTHER_MAY_DO_BETTER
+    return isinstance(found, CredentialRefused)
 
 
 async def _ask(
