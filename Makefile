@@ -51,9 +51,9 @@ bench: $(VENV)/.installed-dev  ## CPU per call and added latency through the gat
 	$(BIN)/python -m tests.bench
 
 lock: $(VENV)/.installed-dev  ## Resolve the lock files again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --group build pyproject.toml -o requirements/image.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --group build pyproject.toml -o requirements/runtime.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra dev --group build pyproject.toml -o requirements/dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra onnx --extra triton --group build pyproject.toml -o requirements/image.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra onnx --extra triton --group build pyproject.toml -o requirements/runtime.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra onnx --extra triton --extra dev --group build pyproject.toml -o requirements/dev.lock
 
 clean:  ## Remove the virtual environment and everything built
 	rm -rf $(VENV) ui/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

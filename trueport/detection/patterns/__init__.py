@@ -1,0 +1,1 @@
+"""What expressions and checksums find, in time linear in the text."""
