@@ -312,6 +312,21 @@ def test_a_stopped_server_turns_its_clients_away(embedded: EmbeddedMongo) -> Non
         collection.find_one()
 
 
+def test_a_start_that_is_interrupted_before_its_thread_runs_can_be_stopped(
+    embedded: EmbeddedMongo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embedded.start()
+    embedded.stop()
+
+    insert(embedded.start(), 1)
+
+
 def test_without_the_package_it_says_what_to_install(embedded: EmbeddedMongo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_program", lambda: None)
 

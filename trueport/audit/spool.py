@@ -42,6 +42,7 @@ _FULL_SHARE: Final = 0.95
 _ALARM_SHARE: Final = 0.70
 _LOOK_EVERY_S: Final = 1.0
 _GROUP_S: Final = 0.005
+_REST_S: Final = 0.005
 LOCK_NAME: Final = "lock"
 FINISHED: Final = ".gone-"
 """Before the name of a directory that is being deleted."""
@@ -116,6 +117,7 @@ class Spool:
         self._pending: deque[_Unsynced] = deque()
         self._is_alarmed = False
         self._looked_at_s = 0.0
+        self._synced_at_s = 0.0
         hidden = root / f".new-{self.writer}"
         hidden.mkdir(mode=0o700, parents=True)
         self._lock = os.open(hidden / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -229,6 +231,15 @@ class Spool:
                 self._settle()
         return future
 
+    def sync_ahead(self) -> None:
+        """Begin to sync what has been written, for somebody who will wait for it after doing something else.
+
+        Only after a rest: a busy journal's next group is about to be synced anyway, and one more costs more than the
+        wait it saves.
+        """
+        if time.monotonic() - self._synced_at_s > _REST_S:
+            self._wake.set()
+
     def _sync_soon(self) -> None:
         """Nobody waits for this record: let it share the sync of the next one that somebody waits for, or 5 ms."""
         if self._sync_timer is not None:
@@ -242,7 +253,8 @@ class Spool:
 
     def _sync_now(self) -> None:
         self._sync_timer = None
-        self._wake.set()
+        if self._unsynced:
+            self._wake.set()
 
     def read(self, number: int, start: int) -> bytes:
         """The written bytes of a segment from offset `start`, at most 4 MiB; whole frames are the caller's to find."""
@@ -431,7 +443,8 @@ class Spool:
             except OSError as error:
                 is_synced = False
                 log.error("spool_sync_failed", segment=number, error_type=type(error).__name__)
-        self.last_sync_ms = (time.monotonic() - started_s) * 1_000
+        self._synced_at_s = time.monotonic()
+        self.last_sync_ms = (self._synced_at_s - started_s) * 1_000
         with self._guard:
             self._syncing = set()
             if is_synced:

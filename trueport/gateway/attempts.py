@@ -1,6 +1,7 @@
 """Trying the targets of a call in order, until one answers or none is left."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -111,10 +112,21 @@ async def send(screened: Screened, tools: Tools, settlement: Settlement) -> Answ
             last.answer.close()
         raise
     if isinstance(last, Answered):
-        return last
+        return _with_shortest_pause(last, tools)
     if last is not None or problem is not None:
         raise last or problem  # type: ignore[misc]  # one of the two is there
     raise CircuitOpen(min(waits_ms)) if waits_ms else RegionNotAllowed
+
+
+def _with_shortest_pause(last: Answered, tools: Tools) -> Answered:
+    """The answer of accounts that are all at their limit says when the first of them will serve again."""
+    headers = last.answer.headers
+    pauses_s = [tools.observed.pause_s(target) for target in last.admitted.targets]
+    known_s = [pause_s for pause_s in pauses_s if pause_s > 0]
+    if last.answer.status == 429 and len(known_s) > 1:
+        kept = {name: value for name, value in headers.items() if name != "retry-after-ms"}
+        last.answer.headers = {**kept, "retry-after": str(math.ceil(min(known_s)))}
+    return last
 
 
 def _is_final(found: Answered | UpstreamFailure) -> bool:

@@ -125,8 +125,9 @@ async def read_body(
                 if message["type"] != "http.request":
                     raise ClientGone
                 chunk: bytes = message.get("body", b"")
-                more = message.get("more_body", False)
                 received += len(chunk)
+                # Asking again only to hear that nothing follows would be a round trip to the server's own thread.
+                more = message.get("more_body", False) and received != length
                 if inflate is not None:
                     chunk = inflate.feed(chunk)
                 size += len(chunk)

@@ -44,13 +44,18 @@ class Observed:
             self._paused_until_s.popitem(last=False)
 
     def is_paused(self, target: Target) -> bool:
+        return self.pause_s(target) > 0
+
+    def pause_s(self, target: Target) -> float:
+        """How much longer the target's account is to be left alone; 0 when it need not be."""
         until_s = self._paused_until_s.get(target.credential.id)
         if until_s is None:
-            return False
-        if self._clock.monotonic() < until_s:
-            return True
+            return 0.0
+        left_s = until_s - self._clock.monotonic()
+        if left_s > 0:
+            return left_s
         del self._paused_until_s[target.credential.id]
-        return False
+        return 0.0
 
     def latency_ms(self, target: Target) -> float | None:
         """The recent average until the first byte, None before the first answer."""

@@ -120,8 +120,8 @@ class EmbeddedMongo:
         self._stopping.clear()
         self._ready.clear()
         self._supervisor = threading.Thread(target=self._supervise, args=(program,), name="embedded-db", daemon=True)
-        self._supervisor.start()
         try:
+            self._supervisor.start()
             self._await_ready(deadline_s)
         except BaseException:
             self.stop()
@@ -133,9 +133,10 @@ class EmbeddedMongo:
         if self._lock is None or os.getpid() != self._owner_pid:
             return
         self._stopping.set()
-        if self._supervisor is not None:
-            self._supervisor.join()
-            self._supervisor = None
+        supervisor, self._supervisor = self._supervisor, None
+        # An interrupted start may have left one that never ran; if it still comes to that, it finds that it is to stop.
+        if supervisor is not None and supervisor.ident is not None:
+            supervisor.join()
         self._endpoint.unlink(missing_ok=True)
         _held.discard(self._lock)
         os.close(self._lock)

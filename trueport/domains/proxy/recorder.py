@@ -55,6 +55,8 @@ class SpoolRecorder:
         except SpoolUnavailable:
             self._spool.release(reservation)
             raise
+        # The disk works while the provider does.
+        self._spool.sync_ahead()
         return SpoolRecord(self._spool, call, snapshot, fields=fields, reservation=reservation, appended=appended)
 
     def _user(self, admitted: Admitted) -> str | None:
