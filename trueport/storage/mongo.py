@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pymongo
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     ConnectionFailure,
@@ -25,6 +26,7 @@ from trueport.kit.errors import Conflict, Unavailable
 Document = dict[str, Any]
 Client = AsyncMongoClient[Document]
 Database = AsyncDatabase[Document]
+Collection = AsyncCollection[Document]
 
 DATABASE_NAME: Final = "trueport"
 # A server that is stepping down, shutting down, or out of time; the same question may be answered a moment later.

@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from litestar import Controller, Request, get
+from litestar import Controller, Request, get, patch
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from trueport.domains.analytics.models import End
+from trueport.detection.types import Category, Side
+from trueport.domains.analytics.cases import CaseFilter, Cases
+from trueport.domains.analytics.models import CaseStatus, End
 from trueport.domains.analytics.repository import GroupBy, LogFilter
 from trueport.domains.analytics.schemas import (
+    ChangeCase,
     InteractionShown,
     StatsShown,
+    ViolationShown,
     moment_of,
     show_interaction,
     show_stats,
+    show_violation,
     status_range,
 )
 from trueport.domains.analytics.service import Analytics
@@ -33,6 +38,62 @@ Status = Annotated[str | None, QueryParameter(max_length=3, description="a statu
 def provide_analytics(request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> Analytics:
     # Not the dependency `principal`: the framework takes no subclass of the class it is declared with.
     return Analytics(resources.database, bound_tenant_principal(request).scope, resources.clock)
+
+
+TheCases = NamedDependency[Cases]
+
+
+def provide_cases(request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> Cases:
+    return Cases(resources.database, bound_tenant_principal(request).scope, resources.clock)
+
+
+class ViolationsController(Controller):
+    """What policies acted on, and the case made of each."""
+
+    path = "/trueportai-services/api/v1/analytics/violations"
+    tags: Sequence[str] = ("violations",)
+
+    @get("/", access=tenant("violations:read"))
+    async def list_violations(
+        self,
+        cases: TheCases,
+        page: NamedDependency[PageRequest],
+        *,
+        since: From = None,
+        until: To = None,
+        status: FromQuery[CaseStatus | None] = None,
+        category: FromQuery[Category | None] = None,
+        side: FromQuery[Side | None] = None,
+        env: FromQuery[Environment | None] = None,
+        action: Text = None,
+        mode: Text = None,
+        policy: Text = None,
+        key_id: Text = None,
+        model: Text = None,
+        assignee: Text = None,
+        interaction_id: Text = None,
+    ) -> Listed[ViolationShown]:
+        """List violations, newest first."""
+        equal = {
+            "status": status, "category": category, "side": side, "env": env, "action": action, "mode": mode,
+            "policy": policy, "key_id": key_id, "model": model, "assignee": assignee, "interaction_id": interaction_id,
+        }  # fmt: skip
+        wanted = CaseFilter(moment_of(since, "from"), moment_of(until, "to"), equal)
+        found = await cases.page(wanted, limit=page.limit, after=page.after)
+        return listed(found.items, found.next, show_violation)
+
+    @get("/{violation_id:str}", access=tenant("violations:read"))
+    async def violation(self, cases: TheCases, violation_id: FromPath[str]) -> ViolationShown:
+        """Get one violation."""
+        return show_violation(await cases.get(violation_id))
+
+    @patch("/{violation_id:str}", access=tenant("violations:write"))
+    async def change_case(
+        self, request: Request[Any, Any, Any], cases: TheCases, violation_id: FromPath[str], data: JSONBody[ChangeCase]
+    ) -> ViolationShown:
+        """Change a case's status, assignee or labels, or add a note; what is absent stays as it is."""
+        by = bound_tenant_principal(request).user_id
+        return show_violation(await cases.change(violation_id, data.change(), by))
 
 
 class AnalyticsController(Controller):

@@ -1,4 +1,7 @@
-"""What this domain stores: the records of the trail as they arrived, and a row per interaction made from them."""
+"""What this domain stores: the records of the trail as they arrived, and what is made from them.
+
+A row for each interaction, and a violation for each finding that a policy had something to say about.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -149,6 +152,69 @@ class InteractionRow(Model):
             Index(InteractionRow.tenant_id, InteractionRow.created_at, InteractionRow.id),
             Index(InteractionRow.tenant_id, InteractionRow.key_id, InteractionRow.created_at),
             Index(InteractionRow.tenant_id, InteractionRow.request_id),
+            IndexModel([("expires_at", 1)], expireAfterSeconds=0),
+        ],
+    }
+
+
+CaseStatus = Literal["open", "confirmed", "false_positive", "dismissed"]
+
+
+class CaseEntry(EmbeddedModel):
+    """Something that was done with a case: who, when, a note, and what the status became where it changed."""
+
+    at: datetime
+    by: str
+    note: str | None = None
+    status: CaseStatus | None = None
+
+
+class Violation(Model):
+    """A finding that a policy acted on, or in mode `shadow` would have, and the case made of it. Never the text.
+
+    `start` and `end` count code points of the text at `path`, which names a place in the client's request (`side`
+    input) or in the answer (output). Scores are in basis points, ten thousandths of one: records hold no fractions.
+    `detector_version` names the exact model or rule pack. `created_at` is when the
+    call ended, `expires_at` when its row does.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    expires_at: datetime
+    interaction_id: str
+    env: Environment | None = None
+    key_id: str | None = None
+    user: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    side: str
+    policy_id: str | None = None
+    policy: str
+    policy_version: int | None = None
+    action: str
+    mode: str
+    category: str
+    type: str
+    path: str
+    start: int = 0
+    end: int = 0
+    score_bp: int | None = None
+    threshold_bp: int | None = None
+    detector: str | None = None
+    detector_version: str | None = None
+    status: CaseStatus = "open"
+    assignee: str | None = None
+    labels: list[str] = []
+    entries: list[CaseEntry] = []
+
+    model_config = {
+        "collection": "violations",
+        "indexes": lambda: [
+            Index(Violation.tenant_id, Violation.id),
+            Index(Violation.tenant_id, Violation.status, Violation.id),
+            Index(Violation.tenant_id, Violation.interaction_id),
             IndexModel([("expires_at", 1)], expireAfterSeconds=0),
         ],
     }

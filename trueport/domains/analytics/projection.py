@@ -4,7 +4,8 @@ Documents are built as plain members: every call passes here twice, and going th
 all the rest. A test holds both shapes together.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -22,6 +23,8 @@ _RARE_PARTS: Final = (
     "cache_write_tokens", "cache_write_1h_tokens", "audio_input_tokens",
     "audio_output_tokens", "image_input_tokens", "image_output_tokens", "web_searches", "images", "audio_ms",
 )  # fmt: skip
+_MOST_VIOLATIONS: Final = 200
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 _OPEN_ENDS: Final = ("in_progress", "abandoned")
 
 
@@ -123,6 +126,57 @@ def _seldom_there(record: Mapping[str, Any], usage: Mapping[str, Any]) -> Docume
     if charged := _count(record.get("charged_nano_usd")):
         found["charged_nano_usd"] = charged
     return found
+
+
+def violation_documents(record: Mapping[str, Any], retention: timedelta) -> Iterator[Document]:
+    """The Violations of one outcome, at most the first 200; none for other records.
+
+    The same record always gives the same ids, so that offering it again resets no case.
+    """
+    if record["kind"] != "outcome":
+        return
+    created_at = from_epoch_us(record["at"])
+    expires_at = from_epoch_us(record.get("started_at", record["at"])) + retention
+    for number, decision in enumerate((record.get("decisions") or ())[:_MOST_VIOLATIONS]):
+        yield {
+            "_id": _violation_id(record["rid"], number),
+            "tenant_id": record["tenant"],
+            "revision": 0,
+            "created_at": created_at,
+            "expires_at": expires_at,
+            "interaction_id": record["rid"],
+            "env": record.get("env"),
+            "key_id": record.get("key_id"),
+            "user": _name(record.get("user")),
+            "model": _name(record.get("model")),
+            "provider": record.get("provider"),
+            "side": decision["side"],
+            "policy_id": decision.get("policy_id"),
+            "policy": _name(decision["policy"]),
+            "policy_version": decision.get("policy_version"),
+            "action": decision["action"],
+            "mode": decision["mode"],
+            "category": decision["category"],
+            "type": _name(decision["type"]),
+            "path": _name(decision["path"]),
+            "start": _count(decision.get("start")),
+            "end": _count(decision.get("end")),
+            "score_bp": decision.get("score_bp"),
+            "threshold_bp": decision.get("threshold_bp"),
+            "detector": decision.get("detector"),
+            "detector_version": _name(decision.get("model")),
+            "status": "open",
+            "assignee": None,
+            "labels": [],
+            "entries": [],
+        }
+
+
+def _violation_id(interaction_id: str, number: int) -> str:
+    """Sorts with its interaction: the time of that id, then a digest in the alphabet of ids."""
+    body = interaction_id.partition("_")[2]
+    digest = hashlib.blake2b(f"{interaction_id}#{number}".encode(), digest_size=16).digest()
+    return f"vio_{body[:10]}{''.join(_DIGITS[byte & 31] for byte in digest)}"
 
 
 def row_writes(batch: Sequence[ShippedRecord], retention: timedelta) -> list[RowWrite]:

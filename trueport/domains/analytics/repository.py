@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from trueport.domains.analytics.models import AuditRecord, End, InteractionRow
+from trueport.domains.analytics.models import AuditRecord, End, InteractionRow, Violation
 from trueport.kit.clock import from_epoch_us, to_epoch_us
 from trueport.kit.errors import InvalidRequest
 from trueport.kit.tenancy import Environment
@@ -135,6 +135,10 @@ class Interactions(TenantRepository[InteractionRow]):
             },
         ]
         return {document["_id"]: document["cost"] + document["charged"] for document in await self.aggregate(stages)}
+
+
+class Violations(TenantRepository[Violation]):
+    model = Violation
 
 
 class AuditRecords(TenantRepository[AuditRecord]):

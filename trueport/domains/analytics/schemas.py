@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from trueport.domains.analytics.models import End, InteractionRow
+from trueport.domains.analytics.cases import CaseChange
+from trueport.domains.analytics.models import CaseStatus, End, InteractionRow, Violation
 from trueport.domains.analytics.repository import AVERAGED
 from trueport.domains.analytics.service import Stats
 from trueport.gateway.call import UsageSource
@@ -16,6 +18,9 @@ from trueport.kit.money import usd
 from trueport.kit.tenancy import Environment
 from trueport.storage.mongo import Document
 
+_NOT_BLANK: Final = r"[^\s]"
+Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/-]*$")]
+Note = Annotated[str, Meta(min_length=1, max_length=4_000, pattern=_NOT_BLANK)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _STATUS: Final = re.compile(r"(?P<kind>[1-5])(?:xx|(?P<rest>[0-9]{2}))")
 
@@ -157,6 +162,75 @@ def status_range(text: str | None) -> tuple[int, int] | None:
 def _not_a_moment(param: str) -> InvalidRequest:
     message = f"{param} is not a time such as 2026-11-23T09:30:00.000Z."
     return InvalidRequest(message, errors=[{"field": param, "message": "is not an RFC 3339 time"}])
+
+
+class ChangeCase(msgspec.Struct, forbid_unknown_fields=True):
+    """What is absent stays; `assignee: null` takes the case from whoever had it."""
+
+    status: CaseStatus | UnsetType = UNSET
+    assignee: Annotated[str, Meta(max_length=64)] | UnsetType | None = UNSET
+    labels: Annotated[list[Label], Meta(max_length=50)] | UnsetType = UNSET
+    note: Note | UnsetType = UNSET
+
+    def change(self) -> CaseChange:
+        values: dict[str, Any] = {name: getattr(self, name) for name in ("status", "assignee", "labels")}
+        note = None if self.note is UNSET else self.note
+        return CaseChange({name: value for name, value in values.items() if value is not UNSET}, note)
+
+
+class CaseEntryShown(msgspec.Struct):
+    at: str
+    by: str
+    note: str | None
+    status: CaseStatus | None
+
+
+class ViolationShown(msgspec.Struct, kw_only=True):
+    """One violation and its case. `start` and `end` count code points of the text at `path`."""
+
+    id: str
+    created_at: str
+    interaction_id: str
+    env: Environment | None
+    key_id: str | None
+    user: str | None
+    model: str | None
+    provider: str | None
+    side: str
+    policy_id: str | None
+    policy: str
+    policy_version: int | None
+    action: str
+    mode: str
+    category: str
+    type: str
+    path: str
+    start: int
+    end: int
+    score: float | None
+    threshold: float | None
+    detector: str | None
+    detector_version: str | None
+    status: CaseStatus
+    assignee: str | None
+    labels: list[str]
+    entries: list[CaseEntryShown]
+
+
+def show_violation(violation: Violation) -> ViolationShown:
+    shaped = {"created_at", "entries", "score", "threshold"}
+    plain = {name: getattr(violation, name) for name in ViolationShown.__struct_fields__ if name not in shaped}
+    return ViolationShown(
+        **plain,
+        created_at=rfc3339(violation.created_at),
+        score=_share(violation.score_bp),
+        threshold=_share(violation.threshold_bp),
+        entries=[CaseEntryShown(rfc3339(e.at), e.by, e.note, e.status) for e in violation.entries],
+    )
+
+
+def _share(basis_points: int | None) -> float | None:
+    return None if basis_points is None else basis_points / 10_000
 
 
 def show_interaction(row: InteractionRow) -> InteractionShown:

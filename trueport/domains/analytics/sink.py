@@ -1,12 +1,13 @@
-"""Where the shipper's records go: ciphertexts to the content storage, then the record, then the interaction's row.
+"""Where the shipper's records go: ciphertexts to the content storage, then the record, then what is made from it.
 
 This is the one writer across tenants, and on purpose no TenantRepository: a batch holds the records of whoever
 called, each names its tenant, and a scope for each would have to be made up here. So nothing is read, every object,
 document and filter carries the tenant of its own record, and nothing else is offered. It is handed to the shipper
 and to nobody else.
 
-The order is what makes a crash harmless: a record in the database always finds its ciphertexts, and the row, which
-anybody can make again from the record, comes last. The shipper offers a batch again until all three are done.
+The order is what makes a crash harmless: a record in the database always finds its ciphertexts, and the interaction's
+row and violations, which anybody can make again from the record, come last. The shipper offers a batch again until all
+of it is done.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ from typing import Final
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from trueport.audit.shipper import ShippedRecord
-from trueport.domains.analytics.models import RETENTION, AuditRecord, InteractionRow
-from trueport.domains.analytics.projection import RowWrite, audit_document, row_writes
+from trueport.domains.analytics.models import RETENTION, AuditRecord, InteractionRow, Violation
+from trueport.domains.analytics.projection import RowWrite, audit_document, row_writes, violation_documents
 from trueport.kit.clock import from_epoch_us
 from trueport.kit.errors import Conflict
 from trueport.kit.logging import get_logger
 from trueport.storage.documents import ContentStore, StorageUnavailable
-from trueport.storage.mongo import Database, Document, StoreUnavailable
+from trueport.storage.mongo import Collection, Database, Document, StoreUnavailable
 
 log = get_logger(__name__)
 
@@ -51,6 +52,7 @@ class MongoSink:
     def __init__(self, database: Database, store: ContentStore, *, retention: timedelta = RETENTION) -> None:
         self._records = database[+AuditRecord]
         self._rows = database[+InteractionRow]
+        self._violations = database[+Violation]
         self._store = store
         self._retention = retention
 
@@ -61,11 +63,14 @@ class MongoSink:
         places = {record_id: place for each in objects for record_id, place in each.places.items()}
         documents = [audit_document(shipped, places.get(shipped.id)) for shipped in batch]
         writes = row_writes(batch, self._retention)
+        violations = [each for shipped in batch for each in violation_documents(shipped.record, self._retention)]
         try:
             for start in range(0, len(documents), _WRITES_AT_ONCE):
-                await self._keep_records(documents[start : start + _WRITES_AT_ONCE])
+                await self._keep(self._records, documents[start : start + _WRITES_AT_ONCE])
             for start in range(0, len(writes), _WRITES_AT_ONCE):
                 await self._project(writes[start : start + _WRITES_AT_ONCE])
+            for start in range(0, len(violations), _WRITES_AT_ONCE):
+                await self._keep(self._violations, violations[start : start + _WRITES_AT_ONCE])
         except PyMongoError as error:
             # Whatever the driver says, whether a write took place is not known, and repeating it does no harm.
             log.warning("records_not_stored", error_type=type(error).__name__, records=len(batch))
@@ -86,9 +91,10 @@ class MongoSink:
                 raise StorageUnavailable from problem
             raise problem
 
-    async def _keep_records(self, documents: list[Document]) -> None:
+    async def _keep(self, collection: Collection, documents: list[Document]) -> None:
+        """Insert those that are not there; the others stay as they are."""
         try:
-            await self._records.insert_many(documents, ordered=False)
+            await collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             _known_names(error)
 

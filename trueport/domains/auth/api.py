@@ -10,11 +10,12 @@ from trueport.domains.auth.models import Tenant, TenantStatus, User
 from trueport.domains.auth.passwords import PasswordHasher, WeakPassword
 from trueport.domains.auth.permissions import ALL as ALL_PERMISSIONS
 from trueport.domains.auth.permissions import PERMISSIONS_OF
-from trueport.domains.auth.repository import people, tenants
+from trueport.domains.auth.repository import Memberships, people, tenants
 from trueport.domains.auth.tenants import SlugTaken, create_tenant, open_tenant_key
 from trueport.kit.crypto import DataKey
 from trueport.kit.ids import TenantId, UserId
 from trueport.kit.tenancy import TenantScope
+from trueport.storage.mongo import Database
 from trueport.web.domain import Resources
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "find_tenant",
     "find_user",
     "is_empty",
+    "is_member",
     "operator_scope",
     "parse_api_key",
     "tenant_key",
@@ -81,6 +83,11 @@ async def find_tenant(resources: Resources, slug: str) -> Tenant | None:
 async def is_empty(resources: Resources) -> bool:
     """Whether nobody has registered yet: a database to be set up."""
     return await people(resources.database, "set-up").find_one({}) is None
+
+
+async def is_member(database: Database, scope: TenantScope, user_id: str) -> bool:
+    """Whether this person belongs to the tenant."""
+    return await Memberships(database, scope).of_user(UserId(user_id)) is not None
 
 
 async def tenant_key(resources: Resources, tenant_id: TenantId) -> DataKey:
