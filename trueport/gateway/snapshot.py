@@ -13,6 +13,7 @@ from trueport.kit.ids import CredentialId, TenantId
 from trueport.kit.secret import Secret
 
 if TYPE_CHECKING:
+    from trueport.detection.policy import PolicySet
     from trueport.gateway.pricing import PriceBook
 
 
@@ -118,8 +119,8 @@ class BudgetRule:
 class TenantSnapshot:
     """Everything a call needs to know about its tenant. `revision` grows with each change.
 
-    `aliases` are model names that stand for others; `regions` those the tenant's data may go to, empty for all;
-    `prices` the book with the tenant's own prices before everybody's, None without any.
+    `policies` None is without any; `aliases` are model names that stand for others; `regions` those the tenant's data
+    may go to, empty for all; `prices` the book with the tenant's own prices before everybody's, None without any.
     """
 
     tenant_id: TenantId
@@ -130,6 +131,7 @@ class TenantSnapshot:
     limits: TenantLimits
     content_key: DataKey
     policy_version: int = 0
+    policies: "PolicySet | None" = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     regions: frozenset[str] = frozenset()
     budgets: tuple[BudgetRule, ...] = ()

@@ -92,12 +92,12 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(provider: s
     assert f"provider {provider!r} is not available; known: {', '.join(PROVIDER_NAMES)}." in told
 
 
-def test_what_would_not_be_enforced_is_not_accepted_in_silence() -> None:
+def test_what_cannot_be_enforced_is_not_accepted_in_silence() -> None:
     file = read_tenant_file("version: 1\npolicies: [{name: x}]")
 
     told = reason(lambda: check_tenant_file(file, PROVIDER_NAMES, NOTHING_ALLOWED))
-    assert told.startswith("policies")
-    assert "would not be enforced" in told
+    assert told.startswith("policies 1 ('x')")
+    assert "missing required field `when`" in told
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,46 @@ async def test_the_wrong_tenant_key_opens_nothing(database: Database) -> None:
 
     with pytest.raises(SealBroken):
         await compile_snapshot(database, SCOPE, "acme", OTHER_KEY, CLOCK, PRICES)
+
+
+POLICIES = """
+policies:
+  - {name: addresses, when: {category: pii, types: [EMAIL]}, action: redact}
+  - {name: project, when: {regex: '(?i)aurora'}, action: flag, mode: shadow}
+"""
+
+
+async def test_policies_of_the_file_are_compiled_and_exported(database: Database) -> None:
+    await apply(database, FILE + POLICIES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
+    exported = await service(database).export("acme")
+
+    assert snapshot.policies is not None
+    assert [policy.document.name for policy in snapshot.policies.policies] == ["addresses", "project"]
+    assert (snapshot.policies.version, snapshot.policy_version) == (1, 1)
+    assert [(policy["name"], policy["action"]) for policy in exported.policies] == [
+        ("addresses", "redact"), ("project", "flag"),
+    ]  # fmt: skip
+
+
+async def test_a_file_applied_again_changes_the_versions_of_what_it_changes(database: Database) -> None:
+    async def versions(text: str) -> tuple[int, dict[str, tuple[str, int]]]:
+        await apply(database, text)
+        found = (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies
+        assert found is not None
+        return found.version, {policy.document.name: (policy.id, policy.version) for policy in found.policies}
+
+    first, before = await versions(FILE + POLICIES)
+    same, unchanged = await versions(FILE + POLICIES)
+    later, after = await versions(FILE + POLICIES.replace("action: redact", "action: block"))
+
+    assert (first, same, later) == (1, 1, 2)
+    assert unchanged == before
+    assert after["project"] == before["project"]
+    assert after["addresses"] == (before["addresses"][0], 2)
+
+
+async def test_a_tenant_without_policies_has_none_to_ask(database: Database) -> None:
+    await apply(database)
+
+    assert (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies is None

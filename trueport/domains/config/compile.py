@@ -6,6 +6,7 @@ from yarl import URL
 
 from trueport.domains.config.file import BoundsSpec
 from trueport.domains.config.models import Configuration, ContentKey, StoredCredential, StoredRoute
+from trueport.domains.config.policies import policy_set
 from trueport.domains.config.repository import ConfigurationRepository, ContentKeyRepository, CredentialRepository
 from trueport.domains.config.service import budget_specs, limits_spec, secret_place
 from trueport.gateway.pricing import PriceBook
@@ -41,6 +42,8 @@ async def compile_snapshot(
         regions=frozenset(configuration.regions) if configuration else frozenset(),
         budgets=_budgets(configuration) if configuration else (),
         prices=prices.with_overrides(configuration.prices) if configuration and configuration.prices else None,
+        policies=policy_set(configuration),
+        policy_version=configuration.policy_version if configuration else 0,
     )
 
 

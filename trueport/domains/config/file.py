@@ -10,6 +10,7 @@ import msgspec
 import yaml
 from yaml.composer import ComposerError
 
+from trueport.detection.policy import problems_of
 from trueport.gateway.egress import EgressPolicy, UrlRefused, parse_upstream_url
 from trueport.gateway.limits.base import MOST_BUDGET_NANO_USD
 from trueport.gateway.pricing import load_price_book
@@ -127,7 +128,7 @@ class TenantFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     routes: Annotated[list[RouteSpec], msgspec.Meta(max_length=1_000)] = []
     regions: list[str] = []
     limits: LimitsSpec = msgspec.field(default_factory=LimitsSpec)
-    policies: list[dict[str, Any]] = []
+    policies: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=500)] = []
     budgets: Annotated[list[BudgetSpec], msgspec.Meta(max_length=200)] = []
     prices: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=1_000)] = []
 
@@ -202,8 +203,6 @@ def check_tenant_file(file: TenantFile, providers: Collection[str], egress: Egre
     problems = []
     if file.version != 1:
         problems.append(f"version {file.version} is not known; this server reads version 1.")
-    if file.policies:
-        problems.append("policies are not available in this version: remove them, they would not be enforced.")
     for name, credential in file.credentials.items():
         problems += _credential_problems(name, credential, providers, egress)
     for number, route in enumerate(file.routes, start=1):
@@ -211,6 +210,7 @@ def check_tenant_file(file: TenantFile, providers: Collection[str], egress: Egre
     problems += _alias_problems(file.aliases)
     problems += _budget_problems(file.budgets)
     problems += _price_problems(file.prices)
+    problems += problems_of(file.policies)
     if problems:
         raise InvalidConfiguration(problems)
 

@@ -62,9 +62,10 @@ class StoredCredential(Model):
 
 
 class Configuration(Model):
-    """One version of a tenant's routes, limits and budgets.
+    """One version of a tenant's routes, limits, budgets and policies.
 
-    `model_limits`, `budgets` and `prices` hold what the file says, in its own terms.
+    `model_limits`, `budgets` and `prices` hold what the file says, in its own terms; `policies` the members `id`,
+    `version` and `document` of each. `policy_version` grows with each change of one of them.
     """
 
     id: str = Field(primary_field=True)
@@ -80,6 +81,8 @@ class Configuration(Model):
     model_limits: list[dict[str, Any]] = []
     budgets: list[dict[str, Any]] = []
     prices: list[dict[str, Any]] = []
+    policies: list[dict[str, Any]] = []
+    policy_version: int = 0
     changed_by: str
     created_at: datetime
     revision: int = 0

@@ -17,6 +17,7 @@ from trueport.domains.config.file import (
     check_tenant_file,
 )
 from trueport.domains.config.models import Configuration, StoredAlias, StoredCredential, StoredRoute, StoredTarget
+from trueport.domains.config.policies import next_policy_version, stored_policies, with_policies
 from trueport.domains.config.repository import ConfigurationRepository, CredentialRepository
 from trueport.gateway.egress import EgressPolicy
 from trueport.kit.clock import Clock
@@ -60,6 +61,7 @@ class ConfigService:
         """
         check_tenant_file(file, providers, egress)
         current = await self._configurations.current()
+        policies = with_policies(file.policies, current)
         for name, spec in file.credentials.items():
             await self._put_credential(name, spec, secrets.get(name) if spec.secret is not None else None)
         configuration = await self._configurations.insert(
@@ -79,6 +81,8 @@ class ConfigService:
                 ],
                 budgets=[msgspec.to_builtins(budget) for budget in file.budgets],
                 prices=file.prices,
+                policies=[policy.members() for policy in policies],
+                policy_version=next_policy_version(policies, current),
                 changed_by=changed_by,
                 created_at=self._clock.now(),
             )
@@ -110,6 +114,7 @@ class ConfigService:
             file.limits = limits_spec(current)
             file.budgets = budget_specs(current)
             file.prices = current.prices
+            file.policies = [policy.members()["document"] for policy in stored_policies(current)]
         return file
 
     async def _put_credential(self, name: str, spec: CredentialSpec, secret: Secret | None) -> None:
