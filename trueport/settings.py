@@ -210,7 +210,7 @@ def load_settings(
     mongodb_uri = reader.take("MONGODB_URI", "embedded:", _url("embedded:", "mongodb", "mongodb+srv"))
     redis_url = reader.take("REDIS_URL", "memory:", _url("memory:", "redis", "rediss", "unix"))
     storage_url = reader.take("STORAGE_URL", "file:", _url("file:", "file", "s3", "az", "gs"))
-    detection_url = reader.take("DETECTION_URL", "onnx:", _url("onnx:", "rules:", "triton"))
+    detection_url = reader.take("DETECTION_URL", "rules:", _url("onnx:", "rules:", "triton"))
     port = reader.take("PORT", "8080", _whole(0, 65535))
     host = reader.take("HOST", "127.0.0.1", str)
     workers = reader.take("WORKERS", "1", _whole(1, 256))

@@ -202,6 +202,8 @@ def installation(data_dir: Path, **settings: str) -> Iterator[Installation]:
         "TRUEPORT_SPOOL_SEGMENT_MIB": "4",
         # Tests of single faults follow each other faster than any provider fails; those of circuits switch them on.
         "TRUEPORT_BREAKER_FAILURES": "0",
+        # Without a model: tests of what detectors find have engines of their own.
+        "TRUEPORT_DETECTION_URL": "rules:",
         "SIM_KEY": "sk-simulated-provider-key",
         **settings,
     }

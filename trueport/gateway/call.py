@@ -4,10 +4,14 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from trueport.detection.types import Category, Failure, Role, Side
+from trueport.kit.errors import TrueportError
 from trueport.kit.ids import InteractionId, KeyId, TenantId
 from trueport.kit.tenancy import Environment
 
 if TYPE_CHECKING:
+    from trueport.detection.policy import Hit
+    from trueport.detection.redact import Placeholders
     from trueport.gateway.dialects.base import Dialect
     from trueport.gateway.ports import OpenRecord
     from trueport.gateway.snapshot import Target, TenantSnapshot
@@ -16,7 +20,7 @@ HeaderList = list[tuple[bytes, bytes]]
 
 End = Literal[
     "completed",  # the provider's answer was passed on whole, whatever its status
-    "refused",  # the gateway said no before any upstream byte
+    "refused",  # the gateway said no before any upstream byte, or to an answer that policy blocks
     "client_closed",  # the client left first
     "upstream_failed",  # no usable answer, or one that broke off
     "key_revoked",  # the key lost its right while the call ran
@@ -149,11 +153,34 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """What the detectors gave one text, so that other thresholds can be tried on it later. Never holds the text."""
+
+    path: str
+    role: Role
+    scores: Mapping[Category, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the policies made of the texts on one side of a call. Never holds a text."""
+
+    side: Side
+    decision: Decision
+    hits: tuple["Hit", ...] = ()
+    scores: tuple[Scored, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    took_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a call ended; everything billing, analytics and audit need to know about it.
 
     `repeats` is the interaction whose answer was given again instead of asking a provider. `charged_nano_usd` is what
-    budgets count for a model without a price, whose cost is not known: the ceiling's.
+    budgets count for a model without a price, whose cost is not known: the ceiling's. `judgements` are the policies',
+    of the input before those of the output, and `decision` the most severe of them; `held_ms` is how long they held
+    back an answer that was there.
     """
 
     end: End
@@ -173,6 +200,9 @@ class Outcome:
     upstream_request_id: str | None = None
     repeats: str | None = None
     content: bytes = b""
+    decision: Decision = "allow"
+    judgements: tuple[Judgement, ...] = ()
+    held_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +249,14 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """A recorded call whose input the policies have seen, and what they decided."""
+    """A recorded call whose input the policies have seen, and what they decided.
+
+    Its request is what the provider may see: where something was redacted, another than the client's. `refusal` is
+    what the client gets instead when the decision is to block. `placeholders` know what stands behind the redactions.
+    """
 
     recorded: Recorded
     decision: Decision
+    judgement: Judgement | None = None
+    refusal: TrueportError | None = None
+    placeholders: "Placeholders | None" = None

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from trueport.gateway.breaker.base import Health
 from trueport.gateway.breaker.retries import RetryBudget
-from trueport.gateway.call import End, Outcome
+from trueport.gateway.call import End, Judgement, Outcome
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -62,6 +62,18 @@ class GatewayMetrics:
             "trueport_further_attempts", "Attempts after a call's first, by what the retry budget said", ["verdict"],
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
+        self._decisions = Counter(
+            "trueport_decisions", "What policies decided about texts, by what they found",
+            ["side", "action", "mode", "category"], registry=registry,
+        )  # fmt: skip
+        self._detector_failures = Counter(
+            "trueport_detector_failures", "Readings that a detector owed", ["side", "detector", "code"],
+            registry=registry,
+        )  # fmt: skip
+        self._inspection = Histogram(
+            "trueport_inspection_seconds", "Time policies took over one side of a call", ["side"], buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
         self._call_children: dict[tuple[str, End, int], Counter] = {}
         self._token_children: dict[tuple[str, str], Counter] = {}
         self._second_children: dict[str, Histogram] = {}
@@ -88,6 +100,8 @@ class GatewayMetrics:
         timer.observe(took_us / 1e6)
         if outcome.first_byte_us is not None:
             self._first_byte.observe(outcome.first_byte_us / 1e6)
+        for judgement in outcome.judgements:
+            self._count_judgement(judgement)
         if outcome.usage is not None:
             self._count_tokens("input", outcome.usage_source, outcome.usage.input_tokens)
             self._count_tokens("output", outcome.usage_source, outcome.usage.output_tokens)
@@ -95,6 +109,13 @@ class GatewayMetrics:
                 self._unpriced.inc()
             else:
                 self._cost.inc(outcome.cost_nano_usd / 1e9)
+
+    def _count_judgement(self, judgement: Judgement) -> None:
+        self._inspection.labels(judgement.side).observe(judgement.took_us / 1e6)
+        for hit in judgement.hits:
+            self._decisions.labels(judgement.side, hit.action, hit.mode, hit.category).inc()
+        for failure in judgement.failures:
+            self._detector_failures.labels(judgement.side, failure.detector, failure.code).inc()
 
     def _count_tokens(self, kind: str, source: str, tokens: int) -> None:
         child = self._token_children.get((kind, source))

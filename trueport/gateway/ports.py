@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from random import random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trueport.gateway.breaker.base import Breakers
 from trueport.gateway.breaker.retries import RetryBudget
 from trueport.gateway.cache import AnswerCache
-from trueport.gateway.call import Admitted, Call, Caller, Decision, Outcome, Recorded, Wire
+from trueport.gateway.call import Admitted, Call, Caller, Judgement, Outcome, Recorded, Screened, Wire
 from trueport.gateway.dialects.base import Dialect
 from trueport.gateway.limits.base import Limits
 from trueport.gateway.metrics import GatewayMetrics
@@ -18,9 +18,13 @@ from trueport.gateway.pricing import PriceBook
 from trueport.gateway.providers.base import Provider
 from trueport.gateway.repeats import Repeats
 from trueport.gateway.routing import Draw
-from trueport.gateway.snapshot import TenantSnapshot
+from trueport.gateway.snapshot import Target, TenantSnapshot
 from trueport.gateway.upstream import Upstream
 from trueport.kit.clock import Clock
+
+if TYPE_CHECKING:
+    from trueport.detection.redact import Placeholders
+    from trueport.gateway.screening import Inspected
 
 
 class Callers(Protocol):
@@ -64,8 +68,47 @@ class Recorder(Protocol):
 class Screener(Protocol):
     """Reads texts and decides by policy."""
 
-    async def inspect_input(self, recorded: Recorded) -> Decision:
-        """The decision on every text the model would read."""
+    async def inspect_input(self, recorded: Recorded) -> Screened:
+        """The call with the policies' decision on every text the model would read, and the request it leaves.
+
+        Raises a kit InvalidRequest for a body whose texts cannot be told for certain.
+        """
+
+    async def inspect_output(
+        self,
+        admitted: Admitted,
+        target: Target | None,
+        body: bytes,
+        content_type: str,
+        placeholders: "Placeholders | None" = None,
+    ) -> "Inspected":
+        """What of a whole answer, in the client's own form, may leave.
+
+        `target` gave it, None for one that is given again. `placeholders` are those of the call's own input.
+        """
+
+    def guard(
+        self, admitted: Admitted, target: Target, placeholders: "Placeholders | None" = None
+    ) -> "StreamGuard | None":
+        """What stands between a stream and its client; None where nothing has to."""
+
+
+class StreamGuard(Protocol):
+    """Lets of one stream, in the client's own form, only leave what policy has seen and allows."""
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """What has been decided so far."""
+
+    @property
+    def held_ms(self) -> int:
+        """How long text that was there has waited."""
+
+    async def feed(self, piece: bytes) -> bytes:
+        """What may leave now. Raises the TrueportError that the stream ends with when policy blocks it."""
+
+    async def finish(self) -> bytes:
+        """What may leave once the stream is over. Raises as `feed` does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Admitted, recording its intent a Recorded, screening a Screened, and only a Scre
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Final
 
@@ -28,13 +28,13 @@ from trueport.gateway.call import (
 )
 from trueport.gateway.credentials import without_key
 from trueport.gateway.dialects.base import StreamReader
-from trueport.gateway.dialects.google_streams import ArrayReader
+from trueport.gateway.dialects.google_streams import ArrayReader, payload
 from trueport.gateway.dialects.meter import UNREADABLE
 from trueport.gateway.limits.base import BudgetSpent, RateLimited, headers
 from trueport.gateway.objects.ownership import EventNotes, bind, further, noted
-from trueport.gateway.ports import Tools
+from trueport.gateway.ports import StreamGuard, Tools
 from trueport.gateway.repeats import key_of
-from trueport.gateway.screening import screen_input
+from trueport.gateway.screening import ContentBlocked, DetectorUnavailable, screen_input
 from trueport.gateway.settlement import Settlement
 from trueport.gateway.streaming import SseSplitter, events
 from trueport.gateway.tokens import CAREFUL, estimate_input_tokens
@@ -81,13 +81,16 @@ async def relay(call: Call, tools: Tools) -> Reply:
         settlement.record = tools.recorder.intent(admitted)
         recorded = Recorded(admitted, settlement.record)
         screened = await screen_input(recorded, tools.screener)
+        settlement.judged(screened.judgement)
+        if screened.refusal is not None:
+            raise screened.refusal
         if tools.recorder.waits_before_upstream:
             await recorded.record.durable()
-        kept = await _earlier_answer(screened, tools, settlement)
+        kept = await _earlier_answer(recorded, screened, tools, settlement)
         if kept is not None:
-            return await _give_again(*kept, screened, settlement)
+            return await _give_again(*kept, recorded, settlement, tools)
         answered = await send(screened, tools, settlement)
-        return await _pass_on(answered, settlement, tools)
+        return await _pass_on(answered, screened, settlement, tools)
     except TrueportError as error:
         return _refuse(call, error, settlement)
     except asyncio.CancelledError as stop:
@@ -110,7 +113,8 @@ def refusal(
     status, head, body = call.dialect.refusal(error, call.interaction_id, call.request_id)
     if isinstance(error, Unauthenticated):
         head.append((b"www-authenticate", b"Bearer"))
-    head += [*own_headers(call, settlement, decision=b"refuse", receipt=receipt), *(rate_headers or ())]
+    decision = b"block" if settlement and settlement.decision == "block" else b"refuse"
+    head += [*own_headers(call, settlement, decision=decision, receipt=receipt), *(rate_headers or ())]
     return Reply(status, head, body)
 
 
@@ -146,69 +150,78 @@ def _refuse(call: Call, error: TrueportError, settlement: Settlement) -> Reply:
     return refusal(call, error, settlement, receipt=receipt, rate_headers=rate_headers)
 
 
-def _cache_name(admitted: Admitted) -> bytes | None:
-    """Under which name the call's answer may be kept; None where route, request or client do not want that."""
+def _cache_name(admitted: Admitted, screened: Screened) -> bytes | None:
+    """Under which name the call's answer may be kept; None where route, request or client do not want that.
+
+    Both what the client asked and what the policies made of it have to be the same.
+    """
     if not admitted.cache_s:
         return None
     for name, value in admitted.call.headers:
         if name == b"cache-control" and any(word in value.lower() for word in (b"no-cache", b"no-store")):
             return None
-    return name_of(admitted)
+    own, asked = name_of(admitted), screened.recorded.admitted
+    changed = None if asked is admitted else name_of(asked)
+    return own if own is None or changed is None else own + changed
 
 
 async def _earlier_answer(
-    screened: Screened, tools: Tools, settlement: Settlement
+    recorded: Recorded, screened: Screened, tools: Tools, settlement: Settlement
 ) -> tuple[KeptAnswer, tuple[bytes, bytes]] | None:
     """An answer that this call gets instead of asking a provider, and the header that says so."""
-    admitted = screened.recorded.admitted
+    admitted = recorded.admitted
     key = key_of(admitted.call)
     if key is not None:
         found = await tools.repeats.claim(admitted, key)
         if isinstance(found, KeptAnswer):
             return found, (b"x-idempotent-replay", b"true")
         settlement.claim = found
-    settlement.keeps_as, settlement.keeps_s = _cache_name(admitted), admitted.cache_s
+    settlement.keeps_as, settlement.keeps_s = _cache_name(admitted, screened), admitted.cache_s
     kept = tools.cache.find(settlement.keeps_as) if settlement.keeps_as is not None else None
     return None if kept is None else (kept, (b"x-trueport-cache", b"hit"))
 
 
-async def _give_again(kept: KeptAnswer, mark: tuple[bytes, bytes], screened: Screened, settlement: Settlement) -> Reply:
-    """An earlier answer to the same request. The policies have seen the request like any other."""
-    recorded = screened.recorded
+async def _give_again(
+    kept: KeptAnswer, mark: tuple[bytes, bytes], recorded: Recorded, settlement: Settlement, tools: Tools
+) -> Reply:
+    """An earlier answer to the same request. The policies see request and answer like any other."""
+    content_type = next((value.decode("latin-1") for name, value in kept.headers if name == b"content-type"), "")
+    inspected = await tools.screener.inspect_output(recorded.admitted, None, kept.body, content_type)
+    settlement.judged(inspected.judgement)
+    if inspected.refusal is not None:
+        raise inspected.refusal
     await recorded.record.durable()
     outcome = Outcome(
         end="completed",
         status=kept.status,
         model_served=kept.model,
-        reply_bytes=len(kept.body),
+        reply_bytes=len(inspected.body),
         repeats=kept.interaction_id,
-        content=kept.body,
+        content=inspected.body,
     )
     settlement.answers_with(kept.headers)
     settlement.close(outcome)
     call = recorded.admitted.call
     head = [
         *kept.headers,
-        *own_headers(call, settlement, decision=screened.decision.encode(), receipt=recorded.record.receipt),
+        *own_headers(call, settlement, decision=settlement.decision.encode(), receipt=recorded.record.receipt),
         *recorded.admitted.rate_headers,
         mark,
     ]
     told = {b"x-trueport-provider": kept.provider.encode(), b"x-trueport-model": kept.model.encode()}
     head = [(name, told.get(name, value)) for name, value in head]
-    return (
-        Reply(kept.status, head, stream=_one_piece(kept.body))
-        if kept.is_stream
-        else Reply(kept.status, head, kept.body)
-    )
+    if kept.is_stream:
+        return Reply(kept.status, head, stream=_one_piece(inspected.body))
+    return Reply(kept.status, head, inspected.body)
 
 
 async def _one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _pass_on(answered: Answered, settlement: Settlement, tools: Tools) -> Reply:
+async def _pass_on(answered: Answered, screened: Screened, settlement: Settlement, tools: Tools) -> Reply:
     if answered.answer.status == 200 and answered.content_type.startswith(_SSE):
-        return await _pass_on_stream(answered, settlement, tools)
+        return await _pass_on_stream(answered, screened, settlement, tools)
     answered, body = await _whole(answered, settlement, tools)
     asked = answered.asked
     usage: Usage | None = None
@@ -235,6 +248,8 @@ async def _pass_on(answered: Answered, settlement: Settlement, tools: Tools) -> 
         raise
     if asked.bridge is None:
         body = await noted(answered.admitted, status, body, answered.target.credential.id, tools.objects)
+    outcome, body = await _inspected(answered, screened, outcome, head, body, settlement, tools)
+    head = [*head, (b"x-trueport-decision", settlement.decision.encode())]
     # The intent has been on its way to the disk since before the provider was called.
     await answered.record.durable()
     settlement.answers_with(head)
@@ -242,6 +257,29 @@ async def _pass_on(answered: Answered, settlement: Settlement, tools: Tools) -> 
     if status == 200:
         settlement.keep(head, body, is_stream=False)
     return Reply(status, head, body)
+
+
+async def _inspected(
+    answered: Answered,
+    screened: Screened,
+    outcome: Outcome,
+    head: HeaderList,
+    body: bytes,
+    settlement: Settlement,
+    tools: Tools,
+) -> tuple[Outcome, bytes]:
+    """The answer as policy lets it leave. Raises what the client gets instead, the call then being closed."""
+    content_type = next((value.decode("latin-1") for name, value in head if name == b"content-type"), "")
+    inspected = await tools.screener.inspect_output(
+        answered.admitted, answered.target, body, content_type, screened.placeholders
+    )
+    settlement.judged(inspected.judgement)
+    outcome = replace(outcome, held_ms=inspected.judgement.took_us // 1_000 if inspected.judgement else 0)
+    if inspected.refusal is not None:
+        # The provider has done its work, which is paid for.
+        settlement.close(replace(outcome, end="refused", status=inspected.refusal.status, error=inspected.refusal.code))
+        raise inspected.refusal
+    return outcome, inspected.body
 
 
 async def _whole(answered: Answered, settlement: Settlement, tools: Tools) -> tuple[Answered, bytes]:
@@ -274,18 +312,20 @@ def _in_clients_terms(answered: Answered, settlement: Settlement, body: bytes) -
     return status, [*own, *(pair for pair in _answer_headers(answered, settlement, _JSON) if pair[0] not in told)], body
 
 
-async def _pass_on_stream(answered: Answered, settlement: Settlement, tools: Tools) -> Reply:
+async def _pass_on_stream(answered: Answered, screened: Screened, settlement: Settlement, tools: Tools) -> Reply:
     own_type = _EVENTS if answered.asked.bridge is not None else None
     if answered.admitted.request.streams_as == "array":
         own_type = _JSON
     head = _answer_headers(answered, settlement, own_type)
+    head.append((b"x-trueport-decision", settlement.decision.encode()))
     settlement.answers_with(head)
     try:
+        guard = tools.screener.guard(answered.admitted, answered.target, screened.placeholders)
         await answered.record.durable()
     except BaseException:
         answered.answer.close()
         raise
-    stream = _stream(answered, settlement, head, _notes(answered, tools))
+    stream = _stream(answered, settlement, head, _notes(answered, tools), guard)
     # Closing a generator that never ran runs none of it, so it is brought to where its `finally` holds.
     await anext(stream)
     return Reply(200, head, stream=stream)
@@ -300,29 +340,27 @@ def _notes(answered: Answered, tools: Tools) -> EventNotes | None:
 
 
 async def _stream(
-    answered: Answered, settlement: Settlement, head: HeaderList, notes: EventNotes | None
+    answered: Answered, settlement: Settlement, head: HeaderList, notes: EventNotes | None, guard: StreamGuard | None
 ) -> AsyncGenerator[bytes, None]:
     """The provider's events as the client gets them, after an empty piece that is there at once.
 
     Settles when it ends, breaks, or is closed from outside.
     """
     call = answered.admitted.call
-    timeouts = answered.timeouts
     reader = _reader(answered)
     revocation = _RevocationWatch(answered)
-    source = events(answered.answer, SseSplitter(), event_s=timeouts.event_s, deadline=Deadline.after(timeouts.total_s))
     content = bytearray()
     sent = 0
     error: TrueportError | None = None
     stop: BaseException | None = None
     try:
         yield b""
-        async for batch in source:
+        async for batch in _batches(answered, reader, guard):
             if not answered.admitted.caller.is_live():
                 raise KeyRevoked
             if notes is not None:
                 await notes.before(batch)
-            piece = reader.pass_on(batch)
+            piece = reader.pass_on(batch) if guard is None else await guard.feed(reader.pass_on(batch))
             if len(content) < _KEPT_CONTENT_BYTES:
                 content += piece
             if piece:
@@ -330,7 +368,7 @@ async def _stream(
                 yield piece
         if not reader.is_complete and not reader.failed:
             raise UpstreamTruncated("The provider's stream ended before it was complete.")
-        if ending := reader.ending():
+        if ending := await _ending(reader, guard):
             content += ending
             sent += len(ending)
             yield ending
@@ -339,30 +377,66 @@ async def _stream(
             return  # the client has everything; how the connection went down afterwards changes nothing
         error = problem
         event = call.dialect.error_event(problem, call.interaction_id, call.request_id)
-        yield reader.error(event) if isinstance(reader, ArrayReader) else event
+        yield _error_piece(reader, event, is_first=not sent)
     except BaseException as cut:
         stop = cut
         raise
     finally:
         revocation.stop()
-        usage, usage_source = _metered(reader, answered, settlement)
-        outcome = Outcome(
-            end="completed",
-            status=200,
-            model_served=reader.model,
-            usage=usage,
-            usage_source=usage_source,
-            usage_doubtful=reader.usage_doubtful,
-            first_byte_us=answered.first_byte_us,
-            reply_bytes=sent,
-            upstream_request_id=answered.answer.upstream_request_id,
-            content=bytes(content),
-        )
+        outcome = replace(_streamed(answered, reader, settlement, guard), reply_bytes=sent, content=bytes(content))
         outcome = _ended(outcome, error, stop, failed_inside=reader.failed)
         settlement.close(outcome)
         if outcome.end == "completed" and len(content) == sent:
             settlement.keep(head, bytes(content), is_stream=True)
         answered.answer.close()
+
+
+def _batches(answered: Answered, reader: StreamReader, guard: StreamGuard | None) -> AsyncIterator[list[bytes]]:
+    """The provider's events as they come."""
+    timeouts = answered.timeouts
+    source = events(answered.answer, SseSplitter(), event_s=timeouts.event_s, deadline=Deadline.after(timeouts.total_s))
+    return source if guard is None else _to_the_end(source, reader)
+
+
+async def _to_the_end(source: AsyncIterator[list[bytes]], reader: StreamReader) -> AsyncGenerator[list[bytes], None]:
+    """The events, without the failure of a connection that goes down behind the last: a guard still holds some."""
+    try:
+        async for batch in source:
+            yield batch
+    except UpstreamFailure:
+        if not reader.has_ended:
+            raise
+
+
+async def _ending(reader: StreamReader, guard: StreamGuard | None) -> bytes:
+    """What the client gets once the stream is over."""
+    ending = reader.ending()
+    return ending if guard is None else await guard.feed(ending) + await guard.finish()
+
+
+def _streamed(answered: Answered, reader: StreamReader, settlement: Settlement, guard: StreamGuard | None) -> Outcome:
+    """What a stream came to as far as it went."""
+    if guard is not None:
+        settlement.judged(guard.judgement)
+    usage, usage_source = _metered(reader, answered, settlement)
+    return Outcome(
+        end="completed",
+        status=200,
+        model_served=reader.model,
+        usage=usage,
+        usage_source=usage_source,
+        usage_doubtful=reader.usage_doubtful,
+        first_byte_us=answered.first_byte_us,
+        upstream_request_id=answered.answer.upstream_request_id,
+        held_ms=0 if guard is None else guard.held_ms,
+    )
+
+
+def _error_piece(reader: StreamReader, event: bytes, *, is_first: bool) -> bytes:
+    """The error as the next piece of the answer. What a guard kept has not begun the array that it stands in."""
+    if not isinstance(reader, ArrayReader):
+        return event
+    return b"[" + payload(event) if is_first else reader.error(event)
 
 
 def _metered(reader: StreamReader, answered: Answered, settlement: Settlement) -> tuple[Usage | None, UsageSource]:
@@ -413,6 +487,8 @@ def _ended(
         return replace(outcome, end=end, error=code)
     if isinstance(error, KeyRevoked):
         return replace(outcome, end="key_revoked", error=error.code)
+    if isinstance(error, ContentBlocked | DetectorUnavailable):
+        return replace(outcome, end="refused", error=error.code)
     if error is not None:
         return replace(outcome, end="upstream_failed", error=error.code)
     if failed_inside:
@@ -456,7 +532,9 @@ def _answer_headers(
         head.append((b"x-trueport-dropped", ",".join(bridge.dropped).encode("ascii", "replace")))
     if settlement.keeps_as is not None:
         head.append((b"x-trueport-cache", b"miss"))
-    head += own_headers(admitted.call, settlement, decision=answered.decision.encode(), receipt=answered.record.receipt)
+    # What was decided is told once the answer has been seen too.
+    own = own_headers(admitted.call, settlement, decision=b"", receipt=answered.record.receipt)
+    head += [pair for pair in own if pair[0] != b"x-trueport-decision"]
     head += admitted.rate_headers
     return head
 

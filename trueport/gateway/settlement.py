@@ -5,7 +5,18 @@ from typing import Final
 
 from trueport.gateway.breaker.base import Permit, Verdict
 from trueport.gateway.cache import KeptAnswer
-from trueport.gateway.call import Attempt, Call, Caller, HeaderList, Outcome, Request, Usage, UsageSource
+from trueport.gateway.call import (
+    Attempt,
+    Call,
+    Caller,
+    Decision,
+    HeaderList,
+    Judgement,
+    Outcome,
+    Request,
+    Usage,
+    UsageSource,
+)
 from trueport.gateway.limits.base import Reservation
 from trueport.gateway.ports import OpenRecord, Tools
 from trueport.gateway.pricing import cost_nano_usd, worst_case_nano_usd
@@ -15,6 +26,7 @@ from trueport.gateway.tokens import CAREFUL, estimate_input_tokens
 
 _METERED: Final = frozenset({"chat", "text", "embeddings"})
 _KEPT_HEADERS: Final = frozenset({b"content-type", b"x-trueport-dropped"})
+_SEVERITY: Final[tuple[Decision, ...]] = ("allow", "flag", "redact", "block")
 _VERDICTS: Final[dict[str, Verdict]] = {"completed": "ok", "key_revoked": "ok", "upstream_failed": "fail"}
 
 
@@ -25,8 +37,8 @@ class Settlement:
     counts and later ones do nothing.
     """
 
-    __slots__ = ("_asked", "_call", "_caller", "_head", "_permit", "_snapshot", "_tools", "attempts", "claim",
-                 "is_closed", "keeps_as", "keeps_s", "receipt", "record", "request", "reservation",
+    __slots__ = ("_asked", "_call", "_caller", "_head", "_judgements", "_permit", "_snapshot", "_tools", "attempts",
+                 "claim", "is_closed", "keeps_as", "keeps_s", "receipt", "record", "request", "reservation",
                  "served_by")  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, snapshot: TenantSnapshot, tools: Tools) -> None:
@@ -36,6 +48,7 @@ class Settlement:
         self._tools = tools
         self._asked: Request | None = None
         self._permit: Permit | None = None
+        self._judgements: list[Judgement] = []
         self.request: Request | None = None
         self.reservation: Reservation | None = None
         self.record: OpenRecord | None = None
@@ -51,6 +64,16 @@ class Settlement:
     @property
     def policy_version(self) -> int:
         return self._snapshot.policy_version
+
+    @property
+    def decision(self) -> Decision:
+        """The most severe of what the policies have decided so far."""
+        return max((one.decision for one in self._judgements), key=_SEVERITY.index, default="allow")
+
+    def judged(self, judgement: Judgement | None) -> None:
+        """The policies have seen one side of the call; None where there are none."""
+        if judgement is not None:
+            self._judgements.append(judgement)
 
     def asks(self, target: Target, request: Request) -> None:
         """`target` is now asked this; it is the one that serves until another is asked."""
@@ -101,6 +124,8 @@ class Settlement:
             cost_nano_usd=cost,
             charged_nano_usd=self._ceiling(outcome.usage) if outcome.usage is not None and cost is None else None,
             price_version=price_version,
+            decision=self.decision,
+            judgements=tuple(self._judgements),
         )
         try:
             if self.record is not None:
@@ -109,7 +134,9 @@ class Settlement:
                 self.receipt = self._tools.recorder.refused(self._call, self._caller, self._snapshot, outcome)
         finally:
             if self._permit is not None:
-                self._tools.breakers.report(self._permit, _VERDICTS.get(outcome.end, "void"))
+                # An answer that policy keeps back says nothing against its provider.
+                verdict = "ok" if outcome.decision == "block" else _VERDICTS.get(outcome.end, "void")
+                self._tools.breakers.report(self._permit, verdict)
             if self.reservation is not None:
                 used = outcome.usage.total_tokens if outcome.usage else 0
                 self._tools.limits.settle(self.reservation, used, cost or outcome.charged_nano_usd or 0)

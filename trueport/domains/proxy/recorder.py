@@ -6,7 +6,7 @@ interaction log, the ledger) are made from outcomes, in any order, any number of
 
 import dataclasses
 from collections.abc import Awaitable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trueport.audit.sealing import seal_content
 from trueport.audit.spool import Appended, Spool, SpoolReservation, SpoolUnavailable
@@ -15,11 +15,16 @@ from trueport.gateway.call import Admitted, Call, Caller, Outcome, Usage
 from trueport.gateway.snapshot import TenantSnapshot
 from trueport.kit.logging import get_logger
 
+if TYPE_CHECKING:
+    from trueport.detection.policy import Hit
+
 log = get_logger(__name__)
 
 # Room kept for an outcome before its call may start. Longer answers are the exception; the journal's last
 # five percent are there for them.
 _OUTCOME_BYTES: Final = 64 << 10
+_MOST_DECISIONS: Final = 100
+_MOST_SCORES: Final = 100
 
 
 _USAGE_PARTS: Final = tuple(
@@ -177,7 +182,66 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
         "reply_bytes": outcome.reply_bytes,
         "upstream_request_id": outcome.upstream_request_id,
         "repeats": outcome.repeats,
+        "decision": outcome.decision,
+        **(_judgement_fields(outcome) if outcome.judgements else {}),
     }
+
+
+def _judgement_fields(outcome: Outcome) -> dict[str, object]:
+    """What the policies decided and why, and the scores behind it. Never a text."""
+    hits = [hit for judgement in outcome.judgements for hit in judgement.hits]
+    scores = [(judgement.side, scored) for judgement in outcome.judgements for scored in judgement.scores]
+    # Those that came closest to a decision; the room kept for an outcome has its end.
+    scores = sorted(scores, key=lambda one: -max(one[1].scores.values()))[:_MOST_SCORES]
+    return {
+        "decisions": [_decision_fields(hit) for hit in hits[:_MOST_DECISIONS]],
+        "decisions_left_out": max(0, len(hits) - _MOST_DECISIONS),
+        "scores": [
+            {
+                "side": side,
+                "path": scored.path,
+                "role": scored.role,
+                "scores": {category: _basis_points(score) for category, score in scored.scores.items()},
+            }
+            for side, scored in scores
+        ],
+        "detector_failures": [
+            {
+                "side": judgement.side,
+                "detector": failure.detector,
+                "code": failure.code,
+                "categories": sorted(failure.categories),
+            }
+            for judgement in outcome.judgements
+            for failure in judgement.failures
+        ][:_MOST_DECISIONS],
+        "held_ms": outcome.held_ms,
+    }
+
+
+def _decision_fields(hit: "Hit") -> dict[str, object]:
+    return {
+        "side": hit.side,
+        "policy_id": hit.policy_id,
+        "policy": hit.policy,
+        "policy_version": hit.policy_version,
+        "action": hit.action,
+        "mode": hit.mode,
+        "path": hit.path,
+        "category": hit.category,
+        "type": hit.type,
+        "start": hit.start,
+        "end": hit.end,
+        "score_bp": _basis_points(hit.score),
+        "threshold_bp": _basis_points(hit.threshold),
+        "detector": hit.detector,
+        "model": hit.model,
+    }
+
+
+def _basis_points(share: float | None) -> int | None:
+    """A score in the ten thousandths that records have: they hold no fractions."""
+    return None if share is None else round(share * 10_000)
 
 
 def _usage_fields(usage: Usage) -> dict[str, object]:

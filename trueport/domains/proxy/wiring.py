@@ -8,6 +8,9 @@ from typing import Final
 
 from trueport.audit.shipper import Shipper
 from trueport.audit.spool import Spool, SpoolUnavailable
+from trueport.detection.engine import Engine
+from trueport.detection.registry import open_engine
+from trueport.detection.types import Passage
 from trueport.domains.analytics.api import MongoSink
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
@@ -24,6 +27,7 @@ from trueport.gateway.breaker.redis import RedisBreakers
 from trueport.gateway.breaker.retries import RetryBudget
 from trueport.gateway.cache import AnswerCache
 from trueport.gateway.egress import Egress, EgressPolicy
+from trueport.gateway.judging import PolicyScreener
 from trueport.gateway.limits.base import LimiterUnavailable, Limits, OnAlert, SpentSource
 from trueport.gateway.limits.keys import KeyNames, Pepper
 from trueport.gateway.limits.local import LocalLimits
@@ -34,7 +38,7 @@ from trueport.gateway.observed import Observed
 from trueport.gateway.ports import Tools
 from trueport.gateway.pricing import load_price_book
 from trueport.gateway.providers.registry import WIRE_OF, providers
-from trueport.gateway.screening import NoPolicies
+from trueport.gateway.screening import DetectorUnavailable
 from trueport.gateway.upstream import Upstream
 from trueport.kit.clock import Clock
 from trueport.kit.deadline import Deadline
@@ -48,6 +52,7 @@ log = get_logger(__name__)
 STREAM_GRACE_S: Final = 30.0
 _DRAIN_S: Final = 10.0
 _CANCELLED_S: Final = 5.0
+_READ_S: Final = 2.0
 _NEVER: Final = 1 << 52
 
 
@@ -84,11 +89,12 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     repeats = StoredRepeats(resources, callers, StoredContents(resources, store))
     shipper = Shipper(spool, root, sink)
     metrics = resources.part(GatewayMetrics)
+    engine = open_engine(settings.detection_url, clock, data_dir=settings.data_dir)
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
         recorder=SpoolRecorder(spool, tags),
-        screener=NoPolicies(),
+        screener=PolicyScreener(engine, clock),
         upstream=upstream,
         breakers=breakers,
         retries=RetryBudget(clock),
@@ -106,6 +112,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, spool), is_critical=True)
     resources.readiness["circuits"] = ReadinessCheck(partial(_circuits_answer, breakers), is_critical=False)
     resources.readiness["limits"] = ReadinessCheck(partial(_limits_answer, limits), is_critical=False)
+    resources.readiness["detection"] = ReadinessCheck(partial(_detection_reads, engine, clock), is_critical=False)
     background = [
         _kept_running(shipper.run(), "shipper"),
         _kept_running(callers.watch(), "key_watch"),
@@ -124,6 +131,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
             log.warning("journal_not_drained", reason="left for the next start")
         gateway.tools = None
         await repeats.close()
+        await engine.close()
         await egress.close()
         await breakers.close()
         await limits.close()
@@ -170,6 +178,14 @@ async def _journal_writes(spool: Spool) -> None:
 async def _limits_answer(limits: Limits) -> None:
     if not await limits.ping():
         raise LimiterUnavailable
+
+
+async def _detection_reads(engine: Engine, clock: Clock) -> None:
+    # Always another text: one that was read before is known.
+    passage = Passage(f"Are you there at {clock.epoch_us()}?")
+    readings = await engine.read([passage], engine.categories, timeout_s=_READ_S)
+    if readings[0].failures:
+        raise DetectorUnavailable
 
 
 async def _circuits_answer(breakers: Breakers) -> None:
