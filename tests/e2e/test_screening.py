@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.bodies import PICTURE
-from tests.support.installation import Installation, installation
+from tests.support.installation import PATIENCE_S, Installation, installation
 from tests.support.money import FORMS, MODELS, ROUTES, Access, Got, ask, billed, furnish, raw_request, row_of, sent
 
 FORBIDDEN: Final = "the forbidden deed"
@@ -29,6 +29,15 @@ POLICIES: Final[list[dict[str, Any]]] = [
 STRICT: Final[list[dict[str, Any]]] = [
     {"name": "unreadable", "on": ["input", "output"], "when": {"unscannable": True}, "action": "block"}
 ]
+ADDRESSES: Final = {"name": "addresses", "on": ["input"], "when": {"category": "pii", "types": ["EMAIL"]},
+                    "action": "redact", "placeholder": "reversible"}  # fmt: skip
+TOXIC: Final = {"name": "toxic", "on": ["input", "output"], "when": {"category": "toxicity"}, "action": "block"}
+KINDS: Final = {
+    "openai": b'"type":"policy_violation"',
+    "azure": b'"type":"policy_violation"',
+    "anthropic": b'"type":"invalid_request_error"',
+    "google": b'"status":"FAILED_PRECONDITION"',
+}
 GENERATING: Final = [name for name, form in FORMS.items() if not form.is_embedding]
 STREAMS: Final = [name for name in GENERATING if FORMS[name].streams]
 WHOLE: Final = [name for name in GENERATING if not FORMS[name].streams]
@@ -67,7 +76,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
                 "shadow": {"policies": shadow},
                 "strict": {"policies": STRICT},
                 "free": {},
-                "cached": {"policies": [POLICIES[2]], "routes": cached},
+                "cached": {"policies": [{**POLICIES[2], "users": ["eve"]}], "routes": cached},
+                "addresses": {"policies": [ADDRESSES]},
+                # Nobody reads for toxicity without a model.
+                "unread": {"policies": [TOXIC]},
+                "lenient": {"policies": [{**TOXIC, "on_failure": "allow"}]},
             },
         )
         place.serve()
@@ -116,6 +129,7 @@ async def test_a_forbidden_prompt_reaches_no_provider(house: House, form: str) -
     got = await house.ask(form, f"do {FORBIDDEN} now")
 
     assert refused(got)
+    assert KINDS[FORMS[form].dialect] in got.body
     assert not house.reached_provider(got)
     assert without(got, FORBIDDEN)
     row = await row_of(house.place, got.interaction)
@@ -451,15 +465,42 @@ async def test_thoughts_are_answers_too(house: House) -> None:
     assert refused(got), got.body
 
 
-async def test_a_kept_answer_is_seen_by_the_policies_again(house: House) -> None:
-    first = await house.ask("chat", "[[say: harmless]]", slug="cached")
-    again = await house.ask("chat", "[[say: harmless]]", slug="cached")
-    sauce = await house.ask("chat", f"[[say: {SAUCE}]]", slug="cached")
-    more = await house.ask("chat", f"[[say: {SAUCE}]]", slug="cached")
+async def test_a_kept_answer_is_seen_by_the_policies_of_whoever_gets_it_again(house: House) -> None:
+    prompt = f"[[say: it is {SAUCE}]]"
+    first = await house.ask("chat", prompt, slug="cached", user="bob")
+    again = await house.ask("chat", prompt, slug="cached", user="bob")
+    theirs = await house.ask("chat", prompt, slug="cached", user="eve")
 
     assert (first.headers["x-trueport-cache"], again.headers["x-trueport-cache"]) == ("miss", "hit")
-    assert refused(sauce)
-    assert refused(more)
+    assert refused(theirs)
+    assert without(theirs, SAUCE)
+    assert not house.reached_provider(theirs)
+
+
+@pytest.mark.parametrize("form_name", GENERATING)
+async def test_an_address_goes_nowhere_and_its_owner_reads_it_again(house: House, form_name: str) -> None:
+    got = await house.ask(form_name, "write to ada.lovelace@mail.example", slug="addresses")
+    echoed = await house.ask(form_name, "[[say: I wrote to ada.lovelace@mail.example]]", slug="addresses")
+
+    assert b"ada.lovelace" not in seen_upstream(house, got)
+    assert b"[EMAIL_1]" in seen_upstream(house, got)
+    assert not without(echoed, "ada.lovelace@mail.example")
+    found = await violations(house, got.interaction)
+    assert {(one["category"], one["type"], one["score_bp"] > 5_000) for one in found} == {("pii", "EMAIL", True)}
+
+
+# --- detectors that do not answer ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form_name", GENERATING)
+async def test_what_nobody_could_read_is_refused_unless_the_policy_lets_it_pass(house: House, form_name: str) -> None:
+    stopped = await house.ask(form_name, "hello", slug="unread")
+    passed = await house.ask(form_name, "hello", slug="lenient")
+
+    assert (stopped.status, stopped.code) == (503, "detector_unavailable")
+    assert not house.reached_provider(stopped)
+    assert passed.status == 200
+    assert (await row_of(house.place, stopped.interaction))["error"] == "detector_unavailable"
 
 
 # --- shadow, and nothing at all ------------------------------------------------------------------------------
@@ -478,15 +519,22 @@ async def test_a_policy_in_the_shadow_changes_nothing_and_is_recorded(house: Hou
     assert not without(shadowed, SAUCE)
     assert len(added_up(shadowed)) == len(added_up(free))
     row = await row_of(house.place, shadowed.interaction)
-    found = [one for one in await violations(house) if one["interaction_id"] == shadowed.interaction]
+    found = await violations(house, shadowed.interaction)
     assert row["decision"] == "allow"
     assert {(one["policy"], one["mode"]) for one in found} == {
         (policy["name"], "shadow") for policy in POLICIES
     }  # fmt: skip
 
 
-async def violations(house: House) -> list[dict[str, Any]]:
-    return await asyncio.to_thread(house.place.documents, "violations")
+async def violations(house: House, interaction: str) -> list[dict[str, Any]]:
+    """Those of one call, once there are any: they are written beside its row."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            documents = await asyncio.to_thread(house.place.documents, "violations")
+            found = [one for one in documents if one["interaction_id"] == interaction]
+            if found:
+                return found
+            await asyncio.sleep(0.1)
 
 
 def metrics(house: House) -> str:
@@ -504,10 +552,12 @@ async def test_no_record_log_or_metric_holds_a_text(house: House) -> None:
     for one in got:
         await row_of(house.place, one.interaction)
 
+    assert await violations(house, got[0].interaction)
     names = ("interactions", "violations", "audit_records")
     written = [str(await asyncio.to_thread(house.place.documents, name)) for name in names]
     written.append((house.place.data_dir / "server.log").read_text())
-    written.append(await asyncio.to_thread(metrics, house))
+    counted = await asyncio.to_thread(metrics, house)
+    written.append(counted)
     for text in written:
         assert not any(canary in text for canary in CANARIES)
-    assert await violations(house)
+    assert 'trueport_decisions_total{action="block",category="custom",mode="enforce",side="input"}' in counted

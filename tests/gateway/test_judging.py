@@ -11,7 +11,7 @@ from trueport.detection.engine import Engine
 from trueport.detection.policy import Judged, Span, Unscannable
 from trueport.detection.redact import Placeholders
 from trueport.detection.types import Category, Failure, Finding, Passage, Reading
-from trueport.gateway.call import Recorded, Request, Screened
+from trueport.gateway.call import Admitted, Recorded, Request, Screened
 from trueport.gateway.dialects.anthropic import AnthropicDialect
 from trueport.gateway.dialects.base import Dialect
 from trueport.gateway.dialects.openai import OpenAIDialect
@@ -103,7 +103,7 @@ def recorded(
         model="m",
         user=None,
     )
-    return Recorded(_Admitted(**vars(admitted)), cast(Any, None))  # type: ignore[arg-type]  # a stand-in
+    return Recorded(cast(Admitted, _Admitted(**vars(admitted))), cast(Any, None))
 
 
 @dataclass(frozen=True)

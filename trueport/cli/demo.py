@@ -63,8 +63,10 @@ def demo(*, port: int | None, once: bool, as_json: bool, config_file: Path | Non
     # With its own secrets and database set, nothing else makes the folder.
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     gateway_port = _free_port(port if port is not None else settings.server.port)
-    # Ctrl-C and a polite kill end the same way: through the exits below, in reverse.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ctrl-C and a polite kill end the same way: through the exits below, in reverse. Said of both, because whoever
+    # starts this in the background of a script starts it with Ctrl-C switched off.
+    for number in _ENDING:
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
             say("Starting the embedded database …")

@@ -143,12 +143,14 @@ def test_a_signed_thought_that_has_to_stay_stops_the_call(others: list[dict[str,
 
 
 def test_fields_and_text_files_of_a_form_are_replaced() -> None:
+    head = b"--b\r\ncontent-disposition: form-data; name="
+    text, sound = b"\r\ncontent-type: text/plain\r\n\r\n", b"\r\ncontent-type: audio/wav\r\n\r\n"
     form = (
-        b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
-        b'--b\r\ncontent-disposition: form-data; name="prompt"\r\n\r\nabout bob\r\n'
-        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\ncontent-type: text/plain\r\n\r\nby eve\r\n'  # noqa: E501
-        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\ncontent-type: audio/wav\r\n\r\n\x00\xff\r\n--b--\r\n'  # noqa: E501
-    )
+        head + b'"model"\r\n\r\nwhisper-1\r\n'
+        + head + b'"prompt"\r\n\r\nabout bob\r\n'
+        + head + b'"file"; filename="a.txt"' + text + b"by eve\r\n"
+        + head + b'"file"; filename="a.wav"' + sound + b"\x00\xff\r\n--b--\r\n"
+    )  # fmt: skip
     texts = of_request("openai", request_of(form, "multipart/form-data; boundary=b"))
 
     changed = texts.with_texts({index_of(texts, "about bob"): "about [P]", index_of(texts, "by eve"): "by [Q]"})
@@ -187,7 +189,10 @@ def test_a_pair_of_a_form_is_replaced() -> None:
 
 
 def test_events_are_read_as_what_they_add_up_to() -> None:
-    stream = b'data: {"choices":[{"index":0,"delta":{"content":"bo"}}]}\n\ndata: {"choices":[{"index":0,"delta":{"content":"b"}}]}\n\ndata: [DONE]\n\n'  # noqa: E501
+    stream = b"".join(
+        b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % piece for piece in (b"bo", b"b")
+    )
+    stream += b"data: [DONE]\n\n"
     texts = of_answer("openai", stream, "text/event-stream")
 
     changed = texts.with_texts({index_of(texts, "bo"): "[P]", index_of(texts, "b"): ""})

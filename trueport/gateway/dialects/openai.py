@@ -73,6 +73,8 @@ _TYPES: Final = {
     429: "rate_limit_error",
 }
 
+_OWN_TYPES: Final = {"content_policy_violation": "policy_violation"}
+
 
 class _Picture(msgspec.Struct):
     b64_json: object = None
@@ -282,6 +284,7 @@ def _images_in(raw: msgspec.Raw) -> int:
 
 def _error_object(error: TrueportError, interaction_id: str, request_id: str) -> bytes:
     kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    kind = _OWN_TYPES.get(error.code, kind)
     return msgspec.json.encode(
         {
             "error": {

@@ -58,7 +58,7 @@ def of_request(wire: Wire, request: Request) -> Texts:
     """The texts of a request in its wire. Raises InvalidForm for a form that is not read alike everywhere."""
     walk = Walk(wire)
     if request.members is not None:
-        walk.document(dict(request.members), (), "", "metadata")
+        walk.document(dict(request.members), (), "", "metadata", parent="request")
         return _found(walk, Body(Hop.JSON, request.body))
     return _of_bytes(walk, request.body, request.content_type, "user")
 

@@ -200,7 +200,7 @@ _GOOGLE: Final = _rules(
         "confidenceScores groundingChunkIndices priority",
         _SKIP,
     ),
-    ("contents requests", Rule("text", role="user")),
+    ("contents requests request.content", Rule("text", role="user")),
     ("candidates content parts generateContentRequest request requestsFile batch inputConfig inlinedRequests "
      "responses response inlinedResponses output result error generationConfig toolConfig functionCallingConfig "
      "details file files operation instances predictions groundingMetadata citationMetadata citations citationSources "

@@ -168,7 +168,7 @@ class Walk:
 
     def _rule(self, kind: str, parent: str, name: str) -> Rule | None:
         if self._wire == "google":
-            name = _SNAKE.sub(lambda found: found[1].upper(), name)
+            parent, name = _camel(parent), _camel(name)
         rules = self._rules
         return rules.get(f"{kind}.{name}") or rules.get(f"{parent}.{name}") or rules.get(name)
 
@@ -327,6 +327,11 @@ class _Tokens:
 
     def below(self, name: str) -> "_Tokens":
         return replace(self, path=f"{self.path}.{name}")
+
+
+def _camel(name: str) -> str:
+    """Google takes its members in both spellings."""
+    return _SNAKE.sub(lambda found: found[1].upper(), name) if "_" in name else name
 
 
 def _is_thought(block: object) -> bool:
