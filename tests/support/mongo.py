@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 
 from trueport.storage.embedded import EmbeddedMongo, find_program
@@ -70,7 +71,9 @@ async def database(mongo_client: Client) -> AsyncIterator[Database]:
     """A fresh database, gone after the test. Commands on it that name no tenant fail the test."""
     name = f"test_{secrets.token_hex(6)}"
     yield database_of(mongo_client, name)
-    await mongo_client.drop_database(name)
+    # Longer than the product waits for anything: the embedded server takes its time over files when the disk is busy.
+    with pymongo.timeout(60):
+        await mongo_client.drop_database(name)
 
 
 @pytest.fixture
