@@ -8,6 +8,7 @@ COPY requirements/image.lock requirements/image.lock
 RUN /opt/trueport/bin/pip install --require-hashes -r requirements/image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY trueport trueport
+COPY deploy/triton deploy/triton
 RUN /opt/trueport/bin/pip install --no-deps --no-build-isolation . \
  && /opt/trueport/bin/python -m compileall -q /opt/trueport/lib
 

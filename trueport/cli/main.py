@@ -8,8 +8,10 @@ from trueport.cli.demo import demo
 from trueport.cli.doctor import doctor
 from trueport.cli.init import init
 from trueport.cli.keys import keys
+from trueport.cli.models import models
 from trueport.cli.serve import serve
 from trueport.cli.simulate import simulate
+from trueport.cli.triton import triton
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (demo, serve, init, doctor, config, keys, simulate):
+for command in (demo, serve, init, doctor, config, keys, simulate, models, triton):
     main.add_command(command)
