@@ -237,8 +237,14 @@ class Spool:
         Only after a rest: a busy journal's next group is about to be synced anyway, and one more costs more than the
         wait it saves.
         """
-        if time.monotonic() - self._synced_at_s > _REST_S:
+        if time.monotonic() - self._synced_at_s <= _REST_S:
+            return
+        if self._loop is None:
             self._wake.set()
+        else:
+            # The thread gets no further than asking for the interpreter while this one has something to do; waking
+            # it before that is two changes of threads for nothing, in the time until the provider is asked.
+            self._loop.call_soon(self._wake.set)
 
     def _sync_soon(self) -> None:
         """Nobody waits for this record: let it share the sync of the next one that somebody waits for, or 5 ms."""

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from yarl import URL
@@ -24,7 +25,7 @@ from trueport.gateway.snapshot import Credential, Target
 from trueport.gateway.translate.bridge import Bridge, bridged
 from trueport.gateway.upstream import Timeouts, UpstreamAnswer, UpstreamFailure, UpstreamRequest
 from trueport.kit.errors import InvalidRequest, Unavailable
-from trueport.kit.ids import TenantId
+from trueport.kit.ids import CredentialId, TenantId
 
 _TIMEOUTS: Final = Timeouts()
 _REFUSES_OUR_CREDENTIAL: Final = frozenset({401, 403})
@@ -170,13 +171,18 @@ async def _may_go_on(last: Answered | UpstreamFailure, admitted: Admitted, tools
 
 def breaker_scope(credential: Credential, tenant_id: TenantId) -> str:
     """The name of the circuit that a credential's calls share."""
+    return _scope(credential.provider, credential.id, tenant_id, credential.base_url, credential.region)
+
+
+@lru_cache(maxsize=4_096)  # a digest and an origin to make, the same ones for every call of an account
+def _scope(provider: str, credential_id: CredentialId, tenant_id: TenantId, base_url: URL, region: str | None) -> str:
     return scope_of(
-        credential.provider,
-        credential.id,
+        provider,
+        credential_id,
         tenant_id,
-        str(credential.base_url.origin()),
-        is_custom=not is_vendors_own(credential.provider, credential.base_url),
-        region=credential.region,
+        str(base_url.origin()),
+        is_custom=not is_vendors_own(provider, base_url),
+        region=region,
     )
 
 

@@ -21,6 +21,7 @@ from typing import ClassVar, Final, NoReturn
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
@@ -342,13 +343,32 @@ def _is_permitted(text: object, policy: EgressPolicy, *, host: str, listed_only:
     return policy.permits(address, host=host, listed_only=listed_only)
 
 
-class _Wire(ResponseHandler):
-    """Tells the reader of a body when what follows is not HTTP.
+class Wire(ResponseHandler):
+    """A connection to a provider. `is_kept` once a request has gone over it."""
 
-    aiohttp 3.14 closes the connection then, but leaves a reader that is already in the body waiting for ever.
-    """
+    is_kept = False
+
+    def expect_answer(self, *, has_body: bool) -> None:
+        """Read what comes next as the answer to one request."""
+        self.set_response_params(
+            skip_payload=not has_body,
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=65_536,
+            max_line_size=8_190,
+            max_field_size=8_190,
+            max_headers=128,
+        )
+
+    async def drained(self) -> None:
+        """Wait while more is unsent than should be. Raises OSError once the connection is gone."""
+        await self._drain_helper()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        """Also tell the reader of a body when what follows is not HTTP.
+
+        aiohttp 3.14 closes the connection then, but leaves a reader that is already in the body waiting for ever.
+        """
         cause = exc if exc_cause is None else exc_cause
         super().set_exception(exc, cause)
         body = self._payload
@@ -367,16 +387,44 @@ class PoolKey:
 class Pool:
     """The connections of one key to one origin."""
 
-    __slots__ = ("idle_since_s", "in_flight", "session")
+    __slots__ = ("_connector", "_origin", "host", "idle_since_s", "in_flight")
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
+    def __init__(self, connector: aiohttp.TCPConnector, url: URL) -> None:
+        self._connector = connector
+        # How a connector is told where to and how: all connections of a pool lead to the same place.
+        self._origin = aiohttp.ClientRequest("GET", url.origin(), loop=asyncio.get_running_loop())
+        self.host = self._origin.headers["Host"]
         self.in_flight = 0
         self.idle_since_s = time.monotonic()
 
+    async def connect(self, patience: aiohttp.ClientTimeout) -> Connection:
+        """A connection for one request: a kept one, or a new one within `patience.connect`.
+
+        Raises what aiohttp raises, TimeoutError among it.
+        """
+        while True:
+            connection = await self._connector.connect(self._origin, [], patience)
+            if not self.wire_of(connection).should_close:
+                return connection
+            # Something came on it while nobody had asked, and would pass for the answer to the next request.
+            connection.close()
+
+    @staticmethod
+    def wire_of(connection: Connection) -> Wire:
+        wire = connection.protocol
+        assert isinstance(wire, Wire)  # noqa: S101 - what the connector was told to make
+        return wire
+
+    @property
+    def closed(self) -> bool:
+        return self._connector.closed
+
+    async def close(self) -> None:
+        await self._connector.close()
+
 
 class Egress:
-    """Sessions to providers, opened when first needed, separated per tenant, credential and origin.
+    """Connections to providers, opened when first needed, separated per tenant, credential and origin.
 
     `most_pools` bounds how many idle ones are kept (least recently used go first; one with a call in flight is
     never closed). Connections are not counted here: how many calls run at once is settled at admission, and a
@@ -452,7 +500,7 @@ class Egress:
             # While saving this is the caller's mistake (400); in a call it is the gateway that cannot go on (502).
             raise EgressRefused from error
         self._make_room()
-        pool = self._pools[place] = Pool(self._new_session(url))
+        pool = self._pools[place] = Pool(self._new_connector(url), url)
         return pool
 
     def _make_room(self) -> None:
@@ -469,7 +517,7 @@ class Egress:
                 surplus -= 1
 
     def _retire(self, pool: Pool) -> None:
-        task = asyncio.get_running_loop().create_task(pool.session.close())
+        task = asyncio.get_running_loop().create_task(pool.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -479,7 +527,7 @@ class Egress:
         listed_only = self.policy.needs_listing(url.scheme, url.port or 0)
         return _GuardedResolver(self._resolver, self.policy, listed_only=listed_only)
 
-    def _new_session(self, url: URL) -> aiohttp.ClientSession:
+    def _new_connector(self, url: URL) -> aiohttp.TCPConnector:
         policy, host = self.policy, url.raw_host or ""
         listed_only = policy.needs_listing(url.scheme, url.port or 0)
 
@@ -501,21 +549,9 @@ class Egress:
             socket_factory=guarded_socket,
             keepalive_timeout=self._keepalive_s,
         )
-        wire: type[ResponseHandler] = _Wire
+        wire: type[ResponseHandler] = Wire
         connector._factory = partial(wire, loop=asyncio.get_running_loop())
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            # Defaults given here are cheaper than aiohttp's own: its list of names to skip costs a sort per call.
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "TruePortAI"},
-            timeout=aiohttp.ClientTimeout(total=None),
-            read_bufsize=65_536,
-            max_line_size=8_190,
-            max_field_size=8_190,
-            max_headers=128,
-        )
+        return connector
 
 
 def client_tls() -> ssl.SSLContext:

@@ -164,5 +164,5 @@ def _skip(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# `json.dumps` with arguments makes a new encoder each time.
+_dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

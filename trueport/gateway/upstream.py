@@ -4,15 +4,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from io import BytesIO
 from typing import Final
 
 import aiohttp
+from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from trueport.gateway.egress import Egress, EgressRefused, Pool, PoolKey, RefusedAddress, UpstreamFailure
+from trueport.gateway.exchange import Exchange, HeadersLate, exchange, request_head
 from trueport.kit.errors import TrueportError
 
 __all__ = [
@@ -113,14 +113,6 @@ class UpstreamRequest:
         return f"UpstreamRequest({self.method}, {len(self.headers)} headers, {len(self.body)} bytes)"
 
 
-_OURS: Final = frozenset(
-    {
-        *("accept-encoding", "connection", "content-length", "cookie", "expect", "host", "keep-alive"),
-        *("proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
-    }
-)
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
 _KEPT: Final = frozenset({b"content-type", b"retry-after", b"retry-after-ms"})
 # The organisation and project behind the credential are nobody's business but its owner's.
 _WITHHELD: Final = frozenset({b"openai-organization", b"openai-project"})
@@ -140,34 +132,32 @@ class Upstream:
     async def send(self, request: UpstreamRequest) -> "UpstreamAnswer":
         """Send `request` and wait for the complete headers of the answer, whatever its status.
 
-        The caller owns the answer and closes it. Raises a subclass of UpstreamFailure; nothing is retried and
-        no redirect followed.
+        The caller owns the answer and closes it. Raises a subclass of UpstreamFailure; nothing is retried but an
+        idempotent request under which a kept connection ended, and no redirect followed.
         """
-        _check_headers(request.headers)
-        timeouts = request.timeouts
+        timeouts, body = request.timeouts, request.body
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         pool = self._egress.lease(request.pool, request.url)
+        headers_s = min(timeouts.headers_s, timeouts.total_s)
         try:
-            async with asyncio.timeout_at(started_s + min(timeouts.headers_s, timeouts.total_s)):
-                response = await pool.session.request(
-                    request.method,
-                    request.url,
-                    headers=request.headers,
-                    # aiohttp writes bytes in one go, and warns from a megabyte on; from a file it takes turns.
-                    data=(request.body or None) if len(request.body) <= 1_048_576 else BytesIO(request.body),
-                    allow_redirects=False,
-                    timeout=self._client_timeout(timeouts.connect_s),
-                )
+            opened = await exchange(
+                pool,
+                request.method,
+                request_head(request.method, request.url, pool.host, request.headers, len(body)),
+                body,
+                connect=self._client_timeout(min(timeouts.connect_s, headers_s)),
+                headers_by_s=started_s + headers_s,
+            )
         except BaseException as error:
             self._egress.give_back(pool)
             failure = _failure_before_headers(error)
             if failure is None:
                 raise
             raise failure from error
-        answer = UpstreamAnswer(response, self._egress, pool, loop, started_s + timeouts.total_s)
+        answer = UpstreamAnswer(opened, self._egress, pool, loop, started_s + timeouts.total_s)
         try:
-            _check_answer(response)
+            _check_answer(opened.message)
         except UpstreamFailure:
             answer.close()
             raise
@@ -185,21 +175,6 @@ class Upstream:
         return found
 
 
-def _check_headers(headers: tuple[tuple[str, str], ...]) -> None:
-    for name, value in headers:
-        _check_name(name)
-        if not (value.isascii() and value.isprintable()):
-            raise ValueError("a header's value holds a character that HTTP does not allow")
-
-
-@lru_cache(maxsize=1_024)  # names come from our own tables, so there are few
-def _check_name(name: str) -> None:
-    if name.lower() in _OURS:
-        raise ValueError(f"the header {name.lower()} is set by the connection")
-    if _HEADER_NAME.fullmatch(name) is None:
-        raise ValueError("a header's name holds a character that HTTP does not allow")
-
-
 def _failure_before_headers(error: BaseException) -> UpstreamFailure | None:  # noqa: PLR0911 - a table of cases
     """The name of what went wrong, or None for what is not a failure of the exchange (cancellation, our bugs)."""
     match error:
@@ -207,7 +182,7 @@ def _failure_before_headers(error: BaseException) -> UpstreamFailure | None:  # 
             return None
         case aiohttp.ConnectionTimeoutError():
             return UpstreamTimeout("Connecting to the provider took too long.", request_sent=False)
-        case TimeoutError():
+        case HeadersLate():
             return UpstreamTimeout("The provider did not begin its answer in time.")
         case aiohttp.ClientSSLError():
             return UpstreamTls("No secure connection to the provider could be made.", request_sent=False)
@@ -224,13 +199,13 @@ def _failure_before_headers(error: BaseException) -> UpstreamFailure | None:  # 
     return None
 
 
-def _check_answer(response: aiohttp.ClientResponse) -> None:
-    status = response.status
+def _check_answer(message: RawResponseMessage) -> None:
+    status = message.code
     if 300 <= status < 400:
         raise UpstreamRedirect("The provider answered with a redirect.")
     if not 200 <= status < 600:
         raise UpstreamInvalid("The provider answered with a status that ends no exchange.")
-    headers = response.headers
+    headers = message.headers
     if headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
         raise UpstreamInvalid("The provider compressed its answer although it was asked not to.")
     if headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
@@ -248,10 +223,9 @@ class UpstreamAnswer:
         "_content",
         "_egress",
         "_error",
+        "_exchange",
         "_loop",
         "_pool",
-        "_protocol",
-        "_response",
         "_taken",
         "_timer",
         "headers",
@@ -261,24 +235,22 @@ class UpstreamAnswer:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        opened: Exchange,
         egress: Egress,
         pool: Pool,
         loop: asyncio.AbstractEventLoop,
         end_s: float,
     ) -> None:
-        self._response = response
-        self._content = response.content
-        # Private, because `response.connection` is already gone when a short answer arrived in one piece.
-        self._protocol = response._protocol
+        self._exchange = opened
+        self._content = opened.content
         self._egress = egress
         self._pool: Pool | None = pool
         self._loop = loop
         self._error: TrueportError | None = None
         self._taken = 0
         self._timer: asyncio.TimerHandle | None = loop.call_at(end_s, self._out_of_time)
-        self.status = response.status
-        self.headers, self.upstream_request_id = _kept(response.raw_headers)
+        self.status = opened.message.code
+        self.headers, self.upstream_request_id = _kept(opened.message.raw_headers)
 
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body.
@@ -287,7 +259,7 @@ class UpstreamAnswer:
         the total time is up. The answer is closed afterwards in any case.
         """
         try:
-            if (self._response.content_length or 0) > limit_bytes:
+            if (self._exchange.content_length or 0) > limit_bytes:
                 raise UpstreamInvalid("The provider's answer is larger than allowed.")
             parts: list[bytes] = []
             size = 0
@@ -306,8 +278,8 @@ class UpstreamAnswer:
             yield chunk
 
     async def read_chunk(self) -> bytes:
-        """The next bytes, or none at the end. Always gives other tasks a turn, so that a loop can be cancelled."""
-        if self._content.total_bytes != self._taken:
+        """The next bytes, or none at the end. Gives other tasks a turn between two, so that a loop can be cancelled."""
+        if self._taken and self._content.total_bytes != self._taken:
             await asyncio.sleep(0)  # what is there already would be returned without waiting
         return await self._read()
 
@@ -341,12 +313,7 @@ class UpstreamAnswer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._content.is_eof() or self._error is not None:
-            connection = self._response.connection
-            if connection is not None and connection.transport is not None:
-                # Plain closing first flushes what is unsent and, with TLS, waits for the other side's goodbye.
-                connection.transport.abort()
-        self._response.close()
+        self._exchange.end(may_reuse=self._error is None)
         self._egress.give_back(pool)
 
     def _out_of_time(self) -> None:
@@ -369,10 +336,10 @@ class UpstreamAnswer:
         if self._error is not None:
             self.close()
             raise self._error
-        response = self._response
-        if response.content_length is not None or "Transfer-Encoding" in response.headers or self._protocol is None:
+        opened = self._exchange
+        if opened.content_length is not None or "Transfer-Encoding" in opened.message.headers:
             return
-        lost = self._protocol.exception()
+        lost = opened.lost
         if isinstance(lost, OSError):
             self.close()
             raise UpstreamTruncated("The provider's answer broke off.") from lost

@@ -372,10 +372,10 @@ async def test_pools_are_bounded_and_the_one_in_use_is_spared() -> None:
         egress.give_back(egress.lease(key(number), url))
 
     assert egress.pools == 3
-    assert not busy.session.closed
+    assert not busy.closed
     assert egress.lease(key(0), url) is busy
     await egress.close()
-    assert busy.session.closed
+    assert busy.closed
 
 
 async def test_pools_that_were_idle_for_long_are_closed() -> None:
@@ -388,7 +388,7 @@ async def test_pools_that_were_idle_for_long_are_closed() -> None:
     await asyncio.sleep(0.01)
 
     assert egress.pools == 1
-    assert idle.session.closed
+    assert idle.closed
     await egress.close()
 
 
