@@ -1,13 +1,15 @@
 """Rules for text that carries data out: links that are fetched by being shown, places that collect requests, names that
 spell data, and blobs beside an order to send them."""
 
+# ruff: noqa: E501 - an expression that is broken over lines is harder to check against its format
+
 from typing import Final
 from urllib.parse import unquote
 
 import re2
 
 from trueport.detection.patterns.randomness import entropy
-from trueport.detection.patterns.rules import Check, Rule
+from trueport.detection.patterns.rules import LONG_RUN, Check, Rule
 
 
 def _rule(
@@ -20,8 +22,9 @@ def _rule(
     near_score: float = 0.0,
     check: Check | None = None,
     tail: str = "",
+    also: str = "",
 ) -> Rule:
-    return Rule("data_exfiltration", kind, reason, expression, cues, score, near, near_score, check, tail)
+    return Rule("data_exfiltration", kind, reason, expression, cues, score, near, near_score, check, tail, also=also)
 
 
 # Services that show a stranger's requests to whoever made the address.
@@ -30,6 +33,10 @@ _COLLECTORS: Final = (
     r"[\w-]{1,60}\.ngrok(?:-free)?\.(?:io|app|dev)|[\w-]{1,60}\.(?:oast\.(?:fun|me|live|pro|site|online)|interact\.sh|oastify\.com|burpcollaborator\.net|dnslog\.cn|ceye\.io)|"
     r"canarytokens\.com|beeceptor\.com|[\w-]{1,40}\.beeceptor\.com|hookbin\.com|postb\.in|ptsv[23]\.com|mockbin\.org|[\w-]{1,60}\.trycloudflare\.com|[\w-]{1,60}\.loca\.lt|"
     r"[\w-]{1,60}\.serveo\.net|[\w-]{1,60}\.localtunnel\.me|webhook\.cool|typedwebhook\.tools|smee\.io|hook\.(?:eu|us)\d\.make\.com|grabify\.link|iplogger\.(?:org|com)"
+)
+_COLLECTOR_CUES: Final = (
+    r"webhook\.site|requestbin\.|pipedream\.net|requestcatcher|\.ngrok|\.oast\.|interact\.sh|oastify|burpcollab|dnslog\.cn|ceye\.io|canarytokens|beeceptor|hookbin|"
+    r"postb\.in|ptsv[23]|mockbin|trycloudflare|loca\.lt|serveo|localtunnel|webhook\.cool|typedwebhook|smee\.io|\.make\.com|grabify|iplogger"
 )
 _PASTES: Final = (
     r"pastebin\.com/api|hastebin\.com/documents|transfer\.sh|file\.io|0x0\.st|termbin\.com|paste\.rs|dpaste\.(?:com|org)/api|ix\.io|bashupload\.com|temp\.sh|"
@@ -104,29 +111,29 @@ _URL_END: Final = r"[^\s)\"'<>\\\]]"
 RULES: Final[tuple[Rule, ...]] = (
     _rule(
         "MARKDOWN_BEACON", "markdown_image_with_data", rf"!\[[^\]\n]{{0,100}}\]\(\s?<?(?P<v>(?:https?:)?//[^\s)?<>]{{3,150}}\?{_URL_END}{{4,130}})",
-        r"!\[[^\]\n]{0,100}\]\(", score=0.85, near=_PRIVATE + "|" + _SEND, near_score=0.92, check=carries_data, tail=_URL_END,
+        r"!\[", score=0.85, near=_PRIVATE + "|" + _SEND, near_score=0.92, check=carries_data, tail=_URL_END + "+",
     ),
     _rule(
-        "MARKDOWN_BEACON", "markdown_image_with_hole", rf"!\[[^\]\n]{{0,100}}\]\(\s?<?(?P<v>(?:https?:)?//[^\s)<>{{[]{{3,200}}{_HOLE})", r"!\[[^\]\n]{0,100}\]\(",
+        "MARKDOWN_BEACON", "markdown_image_with_hole", rf"!\[[^\]\n]{{0,100}}\]\(\s?<?(?P<v>(?:https?:)?//[^\s)<>{{[]{{3,200}}{_HOLE})", r"!\[",
         score=0.9,
     ),
     _rule(
         "MARKDOWN_BEACON", "markdown_image_with_path", r"!\[[^\]\n]{0,100}\]\(\s?<?(?P<v>(?:https?:)?//[^\s)/?<>]{3,80}/(?:[^\s)/?<>]{1,40}/){0,3}[A-Za-z0-9+_=%-]{48,120})",
-        r"!\[[^\]\n]{0,100}\]\(", score=0.7, check=lambda text: _ASSET.search(text) is None and is_blob(text.rsplit("/", 1)[-1]), tail=_URL_END,
+        r"!\[", score=0.7, check=lambda text: _ASSET.search(text) is None and is_blob(text.rsplit("/", 1)[-1]), tail=_URL_END + "+",
     ),
     _rule(
         "MARKDOWN_BEACON", "markdown_reference_with_data", rf"(?m)^ {{0,3}}\[[^\]\n]{{1,60}}\]:\s{{1,4}}<?(?P<v>https?://[^\s?<>]{{3,200}}\?{_PAYLOAD_NAMES}={_URL_END}{{8,150}})",
-        r"\]:\s{1,4}<?https?://", score=0.75, check=carries_data, tail=_URL_END,
+        r"\]: <?https?://", score=0.75, check=carries_data, tail=_URL_END + "+",
     ),
     _rule(
         "MARKDOWN_BEACON", "markdown_link_with_data", rf"\]\(\s?<?(?P<v>https?://[^\s)?<>]{{3,120}}\?(?:[\w-]{{1,20}}=[^&\s)]{{0,30}}&){{0,2}}{_PAYLOAD_NAMES}={_URL_END}{{8,100}})",
         r"\]\(\s?<?https?://[^ )]{3,}\?", score=0.45, near=r"conversation|history|system prompt|secret\w?|api[_ -]?keys?|password\w?|exfil\w{0,8}|credential\w?", near_score=0.8,
-        check=carries_data, tail=_URL_END,
+        check=carries_data, tail=_URL_END + "+",
     ),
     _rule(
         "HTML_BEACON", "html_image_with_data",
         r"(?i)<(?:img|iframe|script|link|source|video|audio|embed|object|input)\b[^>\n]{0,80}\b(?:src|href|data|srcset)\s{0,2}=\s{0,2}[\"']?(?P<v>(?:https?:)?//[^\s\"'?<>]{3,150}\?[^\s\"'<>]{4,120})",
-        r"<(?:img|iframe|script|link|source|video|audio|embed|object|input)\b", score=0.8, check=carries_data, tail=r"[^\s\"'<>]",
+        r"<(?:img|iframe|script|link|source|video|audio|embed|object|input)\b", score=0.8, check=carries_data, tail=r"[^\s\"'<>]+",
     ),
     _rule(
         "HTML_BEACON", "html_image_with_hole",
@@ -138,11 +145,11 @@ RULES: Final[tuple[Rule, ...]] = (
         r"url\(", score=0.7, check=carries_data,
     ),
     _rule(
-        "COLLECTOR_URL", "collector_with_data", rf"(?i)(?:https?://)?(?:[\w-]{{1,20}}\.)?(?:{_COLLECTORS})(?::\d{{2,5}})?/?[^\s\"'<>)?]{{0,80}}\?[^\s\"'<>)]{{3,80}}", _COLLECTORS,
-        score=0.93, tail=r"[^\s\"'<>)]",
+        "COLLECTOR_URL", "collector_with_data", rf"(?i)(?:https?://)?(?:[\w-]{{1,20}}\.)?(?:{_COLLECTORS})(?::\d{{2,5}})?/?[^\s\"'<>)?]{{0,80}}\?[^\s\"'<>)]{{3,80}}", _COLLECTOR_CUES,
+        score=0.93, tail=r"[^\s\"'<>)]+",
     ),
     _rule(
-        "COLLECTOR_URL", "collector", rf"(?i)\b(?:https?://)?(?:{_COLLECTORS})(?:/[\w.-]{{1,60}}){{0,3}}", _COLLECTORS, score=0.55,
+        "COLLECTOR_URL", "collector", rf"(?i)\b(?:https?://)?(?:{_COLLECTORS})(?:/[\w.-]{{1,60}}){{0,3}}", _COLLECTOR_CUES, score=0.55,
         near=_SEND + "|" + _PRIVATE, near_score=0.85,
     ),
     _rule(
@@ -158,32 +165,32 @@ RULES: Final[tuple[Rule, ...]] = (
     _rule(
         "UPLOAD_COMMAND", "private_file_piped_out",
         r"(?i)\b(?:cat|base64|tar|zip|gzip|env|printenv|set|type|get-content)\b[^\n|]{0,100}(?:\.ssh|id_rsa|\.env\b|/etc/(?:passwd|shadow)|\.aws|credentials|history|printenv)?[^\n|]{0,40}\|[^\n]{0,60}\b(?:curl|wget|nc|ncat|telnet|openssl s_client)\b[^\n]{0,40}(?:-d|--data\w{0,8}|-F|-T|@-|\d{2,5}|http)",
-        r"\|[^\n]{0,60}\b(?:curl|wget|nc|ncat|telnet|openssl)\b", score=0.8,
+        r"\b(?:curl|wget|nc|ncat|telnet|openssl)\b", score=0.8,
     ),
     _rule(
         "DATA_URL", "data_url_active", r"(?i)\bdata:(?:text/html|application/(?:x-)?javascript|text/javascript|image/svg\+xml)[;,][^\s\"')]{8,80}", r"data:(?:text|application|image)/", score=0.6,
-        near=_SEND, near_score=0.75, tail=r"[^\s\"')]",
+        near=_SEND, near_score=0.75, tail=r"[^\s\"')]+",
     ),
     _rule(
-        "DATA_URL", "data_url_with_text", r"(?i)\bdata:text/plain[^,\s]{0,40},[^\s\"')]{32,200}", "data:text/plain", score=0.45, near=_PRIVATE, near_score=0.65, tail=r"[^\s\"')]",
+        "DATA_URL", "data_url_with_text", r"(?i)\bdata:text/plain[^,\s]{0,40},[^\s\"')]{32,200}", "data:text/plain", score=0.45, near=_PRIVATE, near_score=0.65, tail=r"[^\s\"')]+",
     ),
     _rule(
-        "DNS_EXFILTRATION", "dns_encoded_labels", r"(?i)\b(?:[a-z0-9_-]{24,63}\.){1,4}(?:[a-z0-9-]{1,40}\.){1,3}[a-z]{2,12}\b", r"[a-z0-9_-]{24,63}\.[a-z0-9-]", score=0.4,
+        "DNS_EXFILTRATION", "dns_encoded_labels", r"(?i)\b(?:[a-z0-9_-]{24,63}\.){1,4}(?:[a-z0-9-]{1,40}\.){1,3}[a-z]{2,12}\b", LONG_RUN, score=0.4,
         near=r"nslookup|dig|host|dns|resolve|lookup|ping|query|subdomain|txt record|" + _SEND, near_score=0.8, check=is_encoded_label,
     ),
     _rule(
         "DNS_EXFILTRATION", "dns_command_substitution",
         r"(?i)\b(?:nslookup|dig|host|ping|drill|resolve-dnsname)\b[^\n|;]{0,60}(?P<v>(?:\$\([^)\n]{2,80}\)|`[^`\n]{2,80}`|\$\{?[a-z_]{1,30}\}?|%[a-z_]{1,30}%)\.[\w.-]{3,80})",
-        r"\b(?:nslookup|dig|host|ping|drill|resolve-dnsname)\b", score=0.9,
+        r"\b(?:nslookup|dig|host|ping|drill|resolve-dnsname)\b", score=0.9, also=r"[)`}%a-z][.][a-z]",
     ),
     _rule(
         "DNS_EXFILTRATION", "dns_hole", rf"(?i)\b(?:nslookup|dig|resolve|look ?up|ping|visit|fetch|request|load)\b[^\n]{{0,40}}(?P<v>{_HOLE}\.[a-z0-9-]{{2,40}}\.[a-z]{{2,12}})\b",
-        r"\b(?:nslookup|dig|resolve|look ?up|ping|visit|fetch|request|load)\b", score=0.8,
+        r"\b(?:nslookup|dig|resolve|look ?up|ping|visit|fetch|request|load)\b", score=0.8, also=r"[}\])>][.][a-z0-9]",
     ),
     _rule(
-        "ENCODED_BLOB", "blob_with_order", r"(?:^|[^A-Za-z0-9+/=_-])(?P<v>[A-Za-z0-9+/_-]{120,300})", r"[a-z0-9+/_-]{120}", score=0.0,
+        "ENCODED_BLOB", "blob_with_order", r"(?:^|[^A-Za-z0-9+/=_-])(?P<v>[A-Za-z0-9+/_-]{120,300})", LONG_RUN, "base64", score=0.0,
         near=r"send|post|upload|forward|exfil\w{0,8}|transmit|curl|wget|append to (?:the )?url|submit|deliver|fetch|request to", near_score=0.6, check=is_blob,
-        tail=r"[A-Za-z0-9+/=_-]",
+        tail=r"[A-Za-z0-9+/=_-]+",
     ),
     _rule(
         "URL_WITH_HOLE", "order_to_fill_url",
@@ -195,6 +202,6 @@ RULES: Final[tuple[Rule, ...]] = (
         "URL_WITH_HOLE", "url_parameter_of_secrets",
         r"(?i)https?://[^\s\"'<>?]{3,120}\?(?:[\w-]{1,30}=[^&\s]{0,40}&){0,2}(?:secret|password|passwd|api_?key|system_?prompt|conversation|chat_?history|history|credentials|cookie|exfil\w{0,8}|stolen|leak\w{0,2})=[^\s\"'<>)]{2,80}",
         r"[?&](?:secret|password|passwd|api_?key|system_?prompt|conversation|chat_?history|history|credentials|cookie|exfil|stolen|leak)", score=0.55,
-        near=_SEND, near_score=0.75, tail=r"[^\s\"'<>)]",
+        near=_SEND, near_score=0.75, tail=r"[^\s\"'<>)]+",
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ that is left to check.
 from datetime import date
 from typing import Final
 
-from trueport.detection.patterns.validators import digits_of, luhn, mod97, weighted
+from trueport.detection.patterns.validators import digits_of, luhn, weighted
 
 
 def _compact(text: str) -> str:
@@ -33,7 +33,7 @@ def _varies(digits: str) -> bool:
 
 
 def german_tax_id(text: str) -> bool:
-    """Steuer-Identifikationsnummer: ISO 7064 MOD 11,10, no leading zero, one digit twice or thrice among the first ten."""
+    """Steuer-Identifikationsnummer: ISO 7064 MOD 11,10; one of the first ten digits comes twice or thrice."""
     digits = digits_of(text)
     if len(digits) != 11 or digits[0] == "0":
         return False
@@ -244,11 +244,12 @@ def brazilian_cnpj(text: str) -> bool:
     return all(int(digits[12 + place]) == (0 if rest < 2 else 11 - rest) for place, rest in enumerate(rests))
 
 
-_VERHOEFF_PRODUCT: Final = tuple(
-    tuple((i + j) % 5 if i < 5 and j < 5 else (i + j - 5) % 5 + 5 if i < 5 else (i - j) % 5 + 5 if j < 5 else (i - j) % 5
-          for j in range(10))
-    for i in range(10)
-)  # fmt: skip
+def _product(left: int, right: int) -> int:
+    """Multiply in the dihedral group of order ten: 0 to 4 are rotations, 5 to 9 reflections."""
+    turned = left % 5 + right if left < 5 else left - right
+    return turned % 5 + 5 * ((left < 5) != (right < 5))
+
+
 _VERHOEFF_FIRST: Final = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
@@ -259,7 +260,7 @@ def verhoeff(digits: str) -> bool:
         digit = int(char)
         for _ in range(place % 8):
             digit = _VERHOEFF_FIRST[digit]
-        check = _VERHOEFF_PRODUCT[check][digit]
+        check = _product(check, digit)
     return check == 0
 
 
@@ -334,8 +335,3 @@ def korean_rrn(text: str) -> bool:
         return False
     checked = (11 - weighted(digits, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)) % 11) % 10 == int(digits[12])
     return checked or (digits[:2] <= "35" and digits[6] in "3478" and digits[:2] >= "20")
-
-
-def lei(text: str) -> bool:
-    """ISO 17442 Legal Entity Identifier: 1 modulo 97."""
-    return mod97(text) == 1

@@ -3,6 +3,8 @@
 Most of these numbers are plain digits, so their name has to stand beside them.
 """
 
+# ruff: noqa: E501 - an expression that is broken over lines is harder to check against its format
+
 from typing import Final
 
 from trueport.detection.patterns import identity_numbers, validators
@@ -18,8 +20,9 @@ def _rule(
     score: float = 0.0,
     near_score: float = 0.9,
     check: Check | None = None,
+    also: str = r"\d\d",
 ) -> Rule:
-    return Rule("phi", kind, reason, expression, (cue,), score, near, near_score, check)
+    return Rule("phi", kind, reason, expression, (cue,), score, near, near_score if near else 0.0, check, also=also)
 
 
 def _has_digits(text: str) -> bool:

@@ -1,5 +1,7 @@
 """Whether a value looks drawn at random, or like something a person put in its place."""
 
+# ruff: noqa: E501 - an expression that is broken over lines is harder to check against its format
+
 from collections import Counter
 from math import log2
 from typing import Final
@@ -15,7 +17,6 @@ _UUID: Final = re2.compile(r"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}
 _SLUG: Final = re2.compile(
     r"(?:[A-Z]?[a-z]*|[A-Z]+)\d{0,3}(?:[-_.=/:](?:(?:[A-Z]?[a-z]*|[A-Z]+)\d{0,3}|\d{1,4})){1,12}"
 )
-_HEX_DIGEST_LENGTHS: Final = frozenset({32, 40, 56, 64, 96, 128})
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -32,11 +33,6 @@ def is_placeholder(text: str) -> bool:
 def is_uuid(text: str) -> bool:
     """An identifier of RFC 9562, which names things and opens nothing by itself."""
     return _UUID.fullmatch(text) is not None
-
-
-def is_digest(text: str) -> bool:
-    """Hexadecimal digits in the length of a common hash."""
-    return len(text) in _HEX_DIGEST_LENGTHS and _HEX.issuperset(text)
 
 
 def is_token(text: str) -> bool:

@@ -7,12 +7,10 @@ code points, what it looks at before and behind the match included. What has no 
 found by its beginning and then goes on for as long as its own characters do.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
-from typing import Final
+from typing import Final, cast
 
 import re2
 
@@ -23,6 +21,12 @@ BEFORE_BYTES: Final = 64  # where a context word may stand
 AFTER_BYTES: Final = 32
 TAIL_BYTES: Final = 16_384  # as far as a match without a natural end goes on
 _GATE_MEMORY_BYTES: Final = 128 << 20
+# The cue of what has no mark of its own but is long. One counter in the gate: each further one multiplies its states.
+LONG_RUN: Final = r"[a-z0-9_]{24}"
+# Further cues for `also`: five digits with what may stand between them, and letters beside digits once and twice.
+DIGITS: Final = r"\d[ ./()-]{0,2}\d[ ./()-]{0,2}\d[ ./()-]{0,2}\d[ ./()-]{0,2}\d"
+MIXED: Final = r"[a-z]\d|\d[a-z]"
+VERY_MIXED: Final = r"(?:[a-z]\d|\d[a-z])[a-z0-9+/_=-]*(?:[a-z]\d|\d[a-z])"
 
 Check = Callable[[str], bool]
 
@@ -33,9 +37,10 @@ class Rule:
 
     `expression` is RE2; what counts as the match is its group `v`, or all of it where there is none. `score` is that
     of a match on its own, `near_score` that of one with one of the `near` words (an alternation, any case) within
-    BEFORE_BYTES before or AFTER_BYTES behind it; 0.0 means no finding. `check` has the last word. `tail` is the
-    character class a match goes on with past its expression. `retries` makes a match that `check` refuses give back
-    all but its first group of characters, for numbers that stand beside other numbers.
+    BEFORE_BYTES before or AFTER_BYTES behind it; 0.0 means no finding. `check` has the last word. `tail` is what a
+    match goes on with past its expression. `retries` makes a match that `check` refuses give back
+    all but its first group of characters, for numbers that stand beside other numbers. `also` is a cue that
+    has to occur as well.
     """
 
     category: Category
@@ -49,12 +54,13 @@ class Rule:
     check: Check | None = None
     tail: str = ""
     retries: bool = False
+    also: str = ""
 
     def fingerprint(self) -> str:
         """All that decides what it finds, as text; a check is known by its name."""
         check = getattr(self.check, "__qualname__", "")
         return repr((self.category, self.type, self.reason, self.expression, self.cues, self.score, self.near,
-                     self.near_score, check, self.tail, self.retries))  # fmt: skip
+                     self.near_score, check, self.tail, self.retries, self.also))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +74,15 @@ class Match:
 
 
 class _Compiled:
-    """A rule and its expressions, compiled when the rule is first run."""
+    """A rule with its expressions compiled: beforehand, since a first reader on the event loop would wait for it."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-
-    @cached_property
-    def expression(self) -> "re2._Regexp[str]":
-        return re2.compile(self.rule.expression, _options())
-
-    @cached_property
-    def group(self) -> int:
-        return self.expression.groupindex.get("v", 0)
-
-    @cached_property
-    def near(self) -> "re2._Regexp[str]":
-        return re2.compile(rf"(?i)(?:^|[^a-z])(?:{self.rule.near})(?:[^a-z]|$)", _options())
-
-    @cached_property
-    def tail(self) -> "re2._Regexp[str]":
-        return re2.compile(rf"{self.rule.tail}+", _options())
+        self.also: int | None = None  # the number of the cue that has to occur as well
+        self.expression = re2.compile(rule.expression, _options())
+        self.group = self.expression.groupindex.get("v", 0)
+        self.near = re2.compile(rf"(?i)(?:^|[^a-z])(?:{rule.near})(?:[^a-z]|$)", _options())
+        self.tail = re2.compile(rule.tail, _options())
 
     def matches(self, data: bytes) -> Iterator[tuple[int, int, float]]:
         """Start, end (bytes) and score of each match, from left to right."""
@@ -117,25 +112,27 @@ class RuleBook:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules: Final = tuple(rules)
         self.version: Final = sha256("\n".join(rule.fingerprint() for rule in self.rules).encode()).hexdigest()[:16]
-        by_cue: dict[str, list[_Compiled]] = defaultdict(list)
-        for rule in self.rules:
-            compiled = _Compiled(rule)
-            for cue in rule.cues:
-                by_cue[cue].append(compiled)
+        numbers: dict[str, int] = {}
+        self._behind: list[list[_Compiled]] = []
         self._gate = re2.Set.SearchSet(_options(case_sensitive=False, max_mem=_GATE_MEMORY_BYTES))
-        self._behind = list(by_cue.values())
-        for cue in by_cue:
-            self._gate.Add(cue)
+        for compiled in map(_Compiled, self.rules):
+            for cue in compiled.rule.cues:
+                self._behind[self._number(numbers, cue)].append(compiled)
+            if compiled.rule.also:
+                compiled.also = self._number(numbers, compiled.rule.also)
         self._gate.Compile()
+
+    def _number(self, numbers: dict[str, int], cue: str) -> int:
+        if cue not in numbers:
+            numbers[cue] = self._gate.Add(cue)
+            self._behind.append([])
+        return numbers[cue]
 
     def find(self, text: str, wanted: frozenset[Category]) -> list[Match]:
         """All matches of the rules for the wanted categories, overlapping ones included, in no order."""
         data = text.encode("utf-8", "replace")  # a lone surrogate becomes one question mark, so counts stay right
         found: list[tuple[Rule, int, int, float]] = []
-        due: dict[_Compiled, None] = {}
-        for number in self._gate.Match(data) or ():  # type: ignore[union-attr]  # a list here; True only without indices
-            due.update(dict.fromkeys(self._behind[number]))
-        for compiled in due:
+        for compiled in self._due(data):
             if compiled.rule.category in wanted:
                 found += [(compiled.rule, *match) for match in compiled.matches(data)]
         if not found:
@@ -144,6 +141,11 @@ class RuleBook:
             return [Match(*match) for match in found]
         place = _code_points(data, {offset for _, start, end, _ in found for offset in (start, end)})
         return [Match(rule, place[start], place[end], score) for rule, start, end, score in found]
+
+    def _due(self, data: bytes) -> Iterable[_Compiled]:
+        cues = set(cast("list[int] | None", self._gate.Match(data)) or ())  # the stub says it were a boolean
+        due = dict.fromkeys(compiled for cue in cues for compiled in self._behind[cue])
+        return [compiled for compiled in due if compiled.also is None or compiled.also in cues]
 
 
 def _code_points(data: bytes, offsets: set[int]) -> dict[int, int]:

@@ -1,18 +1,21 @@
 """Rules for credentials: marked tokens, keys and passwords by the name they are assigned to, prose, command lines, URLs."""
 
+# ruff: noqa: E501, S105 - nothing is a password here, and an expression that is broken over lines is harder to check against its format
+
+from base64 import b64decode
 from typing import Final
 
 import re2
 
 from trueport.detection.patterns import randomness
-from trueport.detection.patterns.rules import Check, Rule
+from trueport.detection.patterns.rules import MIXED, VERY_MIXED, Check, Rule
 from trueport.detection.patterns.tokens import RULES as TOKENS
 
 # Vendors whose keys have no mark of their own: letters, digits or hexadecimal alone.
 _VENDORS: Final = (
     r"adafruit|adobe|airtable|algolia|alibaba|aliyun|amplitude|artifactory|asana|atlassian|auth0|aws|azure|beamer|bitbucket|"
     r"bitly|bittrex|brevo|bugsnag|buildkite|calendly|circleci|cisco|meraki|clearbit|clickhouse|clickup|clojars|cloudflare|"
-    r"cloudinary|codecov|cohere|coinbase|confluent|contentful|coveralls|databricks|datadog|dd|deepgram|deepseek|discord|docusign|doppler|"
+    r"cloudinary|codecov|cohere|coinbase|confluent|contentful|coveralls|databricks|datadog|dd[_-]|deepgram|deepseek|discord|docusign|doppler|"
     r"droneci|drone|dropbox|dynatrace|easypost|elastic|etsy|eventbrite|facebook|fastly|fb|figma|finicity|finnhub|firebase|fitbit|fireworks|flickr|"
     r"flutterwave|fly|fcm|foursquare|freshbooks|freshdesk|gcp|gitea|github|gitlab|gitter|gocardless|google|grafana|groq|"
     r"helpscout|heroku|honeybadger|hubspot|huggingface|instagram|intercom|ipinfo|ipstack|jenkins|jfrog|jira|kaggle|keycloak|klaviyo|kraken|kucoin|launchdarkly|"
@@ -25,7 +28,7 @@ _VENDORS: Final = (
     r"gradle|maven|cargo|rubygems|packagist|snowflake|databrick|ldap|smtp|ftp|ssh|vpn|wifi|saml|oauth|openid"
 )
 _SECRET_NAMES: Final = (
-    r"api[_. -]{0,2}key|apikey|api[_-]?token|secret|token|passw(?:or)?d|passwd|passphrase|pwd|credential|access[_. -]?key|auth[_-]?key|"
+    r"api[_. -]{0,2}key|apikey|api[_-]?token|secret|token(?:s?\b|[_-])|passw(?:or)?d|passwd|passphrase|pwd|credential|access[_. -]?key|auth[_-]?key|"
     r"private[_-]?key|client[_-]?secret|signing[_-]?key|encryption[_-]?key|encrypt[_-]?key|master[_-]?key|license[_-]?key|bearer|webhook[_-]?key|"
     r"shared[_-]?key|service[_-]?key|session[_-]?key|consumer[_-]?key|app[_-]?key|account[_-]?key|storage[_-]?key|rest[_-]?key|connection[_-]?string|auth"
 )
@@ -139,12 +142,9 @@ def is_jwt(text: str) -> bool:
 
 def is_basic_credentials(text: str) -> bool:
     """Base64 of `user:password`."""
-    from base64 import b64decode  # noqa: PLC0415
-    from binascii import Error  # noqa: PLC0415
-
     try:
         decoded = b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (Error, ValueError):
+    except ValueError:  # binascii.Error is one
         return False
     return b":" in decoded and decoded.isascii() and not randomness.is_placeholder(text)
 
@@ -159,8 +159,9 @@ def _rule(
     tail: str = "",
     near: str = "",
     near_score: float = 0.0,
+    also: str = "",
 ) -> Rule:
-    return Rule("secrets", kind, reason, expression, cues, score, near, near_score, check, tail)
+    return Rule("secrets", kind, reason, expression, cues, score, near, near_score, check, tail, also=also)
 
 
 _NAMED: Final = (
@@ -168,12 +169,12 @@ _NAMED: Final = (
         "API_KEY", "assigned_key",
         rf"(?i)(?:{_SECRET_NAMES})[\w.-]{{0,24}}{_ASSIGNED}[\"'`]{{0,3}}(?P<v>[A-Za-z0-9+/_=.~!@#%^&*-]{{10,200}})",
         "key|token|secret|passw|pwd|passphrase|credential|bearer|connection|auth",
-        score=0.85, check=is_key_value,
+        score=0.85, check=is_key_value, also=MIXED,
     ),
     _rule(
         "API_KEY", "vendor_key",
         rf"(?i)(?:{_VENDORS})[\w .\-]{{0,30}}{_ASSIGNED}[\"'`]{{0,3}}(?P<v>[A-Za-z0-9+/_=-]{{14,150}})(?:[\"'`\s;,)\]]|$)",
-        _VENDORS, score=0.8, check=is_hex_or_key,
+        _VENDORS, score=0.8, check=is_hex_or_key, also=VERY_MIXED,
     ),
     _rule(
         "PASSWORD", "assigned_password",
@@ -193,14 +194,14 @@ _PROSE: Final = (
         rf"(?i)(?:{_PASSWORD_NAMES}|passcode|pin|pin code|wi-?fi key|login|logon)(?: (?:for|of|to|on|für|de|del|pour|para)(?: [\w@.\-/]{{1,30}}){{1,4}})?"
         r" {0,2}(?:is|was|are|=|:|lautet|ist|es|est|é|is now|has been (?:set|changed|reset) to|set to|changed to|reset to|будет|是|：)(?: now| still| currently)? {0,2}:? {0,2}"
         r"[\"'`“‘«]?(?P<v>[^\s\"'`“”‘’«»,;<>]{6,64})",
-        "pass", "pwd", "pin", "kennwort|contrase|senha|haslo|hasło|senord|пароль|密码|パスワード|wachtwoord", "wi-?fi", "log[io]n", score=0.8,
+        "pass", "pwd", r"\bpin\b", "kennwort|contrase|senha|haslo|hasło|senord|пароль|密码|パスワード|wachtwoord", "wi-?fi", "log[io]n", score=0.8, also=r"\d",
         check=lambda text: is_password(text.rstrip(".!?:)")) and any(char.isdigit() for char in text),
     ),
     _rule(
         "PASSWORD", "log_in_with",
         r"(?i)(?:log ?in|sign ?in|logged in|authenticate|connect|ssh|credentials|creds|account|zugangsdaten)(?:[ :]{1,2}[\w@.\-/]{1,40}){0,6}? ?(?:/|with|using|password|pw|pass|:|und|and)(?: (?:password|pw|pass|passwort))? {0,2}:? ?"
         r"[\"'`]?(?P<v>[^\s\"'`,;<>]{8,64})",
-        "log ?in|sign ?in|logged in|authenticate|ssh|credentials|creds|zugangsdaten", score=0.7,
+        "log ?in|sign ?in|logged in|authenticate|ssh|credentials|creds|zugangsdaten", score=0.7, also=MIXED,
         check=lambda text: is_password(text.rstrip(".!?:)")) and _is_mixed(text.rstrip(".!?:)")),
     ),
 )  # fmt: skip
@@ -218,12 +219,12 @@ _COMMANDS: Final = (
     _rule(
         "PASSWORD", "password_option",
         r"(?i)(?:^|\s)--?(?:password|passwd|pass|pwd|db-?pass(?:word)?|secret|admin-?password|root-?password|user-?password|http-?password|client-?secret|sudo-?pass)(?:[= ]{1,2})[\"']?(?P<v>[^\s\"'<>|;&-][^\s\"'<>|;&]{3,100})",
-        "--?[a-z-]{0,20}(?:pass|pwd|secret)", score=0.85, check=lambda text: is_password(text) or (is_quoted_password(text) and any(c.isdigit() for c in text)),
+        "-(?:[a-z-]*-)?(?:pass|pwd|secret|http-pass|client-sec|db)", score=0.85, check=lambda text: is_password(text) or (is_quoted_password(text) and any(c.isdigit() for c in text)),
     ),
     _rule(
         "API_KEY", "token_option",
         r"(?i)(?:^|\s)--?(?:(?:[a-z]{2,16}-)?(?:token|api-?key|access-?key|auth-?key|apikey|secret-?key)|key)(?:[= ]{1,2})[\"']?(?P<v>[\w.+/=~-]{8,200})",
-        "--?[a-z-]{0,20}(?:token|key)", score=0.85, check=is_key_value,
+        "-(?:[a-z-]*-)?(?:[a-z]+)?(?:token|key)", score=0.85, check=is_key_value,
     ),
     _rule(
         "PASSWORD", "password_flag",
@@ -247,11 +248,11 @@ _COMMANDS: Final = (
     _rule(
         "API_KEY", "authorization_header",
         r"(?i)(?:authorization|x-api-key|x-auth-token|private-token|x-access-token|api-key|x-vault-token|x-[a-z]{2,20}-(?:key|token))[\"']?\s{0,2}[:=,]\s{0,2}[\"']?(?:(?:bearer|token|apikey|api-token|key|splunk|genie(?:key)?|bot)\s{1,2})?[\"']?(?P<v>[\w.~+/=-]{12,250})",
-        "authorization|x-[a-z-]{2,24}(?:key|token)|private-token|api-key", score=0.9, check=is_key_value, tail=r"[\w.~+/=-]",
+        "authorization|x-[a-z-]+(?:key|token)|private-token|api-key", score=0.9, check=is_key_value, tail=r"[\w.~+/=-]+",
     ),
     _rule(
         "API_KEY", "bearer_token",
-        r"(?i)\bbearer\s{1,2}[\"']?(?P<v>[\w.~+/=-]{16,250})", r"\bbearer\s", score=0.85, check=is_key_value, tail=r"[\w.~+/=-]",
+        r"(?i)\bbearer\s{1,2}[\"']?(?P<v>[\w.~+/=-]{16,250})", r"\bbearer\s", score=0.85, check=is_key_value, tail=r"[\w.~+/=-]+",
     ),
     _rule(
         "BASIC_CREDENTIALS", "basic_credentials",
@@ -263,7 +264,7 @@ _PLACES: Final = (
     _rule(
         "URL_CREDENTIALS", "url_credentials",
         r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s:/?#@\"'<>\[\]]{0,80}:(?P<v>[^\s/?#@\"'<>]{3,100})@[a-z0-9\[]",
-        "://[^ /?#@]{0,180}@", score=0.93, check=is_url_password,
+        r"://[^\s/?#@]*@", score=0.93, check=is_url_password,
     ),
     _rule(
         "CONNECTION_STRING", "connection_string",
@@ -271,18 +272,18 @@ _PLACES: Final = (
         "(?:password|pwd|key) ?=", score=0.93, check=is_url_password,
     ),
     _rule(
-        "JWT", "jwt", r"\bey[A-Za-z0-9][\w-]{12,250}\.ey[\w/\\-]{12,200}", r"\bey[a-z0-9][\w-]{12}", score=0.93, check=is_jwt, tail=r"[\w.-]",
+        "JWT", "jwt", r"\bey[A-Za-z0-9][\w-]{12,250}\.ey[\w/\\-]{12,200}", r"\bey[a-z0-9]+\.ey|\beyj", score=0.93, check=is_jwt, tail=r"[\w.-]+",
     ),
     _rule(
-        "JWT", "jwt_base64", r"\bZXlK[A-Za-z0-9+/]{60,250}", "zxlk[a-z0-9]{20}", score=0.8, tail="[A-Za-z0-9+/=]",
+        "JWT", "jwt_base64", r"\bZXlK[A-Za-z0-9+/]{60,250}", "zxlk", score=0.8, tail="[A-Za-z0-9+/=]+",
     ),
     _rule(
         "PRIVATE_KEY", "pem_private_key", r"-----BEGIN[ A-Z0-9_-]{0,60}PRIVATE KEY(?: BLOCK)?-----(?:\\{1,2}[nr]|[\s\"'+>|]){0,24}(?:[A-Za-z0-9+/]{20}|Proc-Type|DEK-Info|Version|Comment)",
-        "-----begin[ a-z0-9_-]{0,60}private key", score=0.98, tail=r"[A-Za-z0-9+/=\s:,.\\()-]",
+        "-----begin", score=0.98, tail=r"(?:[A-Za-z0-9+/=\s:,.\\()\"']|-{1,4}[^-])*(?:-----END[ A-Z0-9_-]{0,60}PRIVATE KEY(?: BLOCK)?-----)?",
     ),
     _rule(
         "PRIVATE_KEY", "putty_private_key", r"PuTTY-User-Key-File-\d: [\w-]{1,40}", "putty-user-key-file", score=0.95,
-        tail=r"[A-Za-z0-9+/=\s:,.@-]",
+        tail=r"[A-Za-z0-9+/=\s:,.@-]+",
     ),
     _rule(
         "PASSWORD", "netrc", r"(?i)\bmachine \S{1,80}\s{1,4}login \S{1,80}\s{1,4}password (?P<v>\S{3,80})", r"\bmachine \S", score=0.93,
@@ -291,7 +292,7 @@ _PLACES: Final = (
     _rule(
         "KUBERNETES_SECRET", "kubernetes_secret",
         r"(?is)\bkind:\s{0,4}[\"']?secret\b.{0,250}\bdata:\s{1,8}[\w.-]{1,80}:\s{0,4}[\"']?(?P<v>[A-Za-z0-9+/]{8,100}={0,2})",
-        r"kind:\s{0,4}[\"']?secret", score=0.85, check=lambda text: not randomness.is_placeholder(text), tail="[A-Za-z0-9+/=]",
+        r"kind:\s{0,4}[\"']?secret", score=0.85, check=lambda text: not randomness.is_placeholder(text), tail="[A-Za-z0-9+/=]+",
     ),
 )  # fmt: skip
 

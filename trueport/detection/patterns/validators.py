@@ -54,12 +54,15 @@ _CARD_SCHEMES: Final[tuple[tuple[int, int, frozenset[int]], ...]] = (
 
 
 def credit_card(text: str) -> bool:
-    """A Luhn number with the first digits and length of a card scheme, and more than one or two distinct digits."""
+    """A Luhn number with the first digits and length of a card scheme."""
     digits = digits_of(text)
-    if len(set(digits)) < 3 and digits[:4] != "4111":
-        return False
-    return luhn(digits) and any(
-        low <= int(digits[: len(str(low))]) <= high and len(digits) in lengths for low, high, lengths in _CARD_SCHEMES
+    return (
+        len(digits) >= 12
+        and luhn(digits)
+        and any(
+            low <= int(digits[: len(str(low))]) <= high and len(digits) in lengths
+            for low, high, lengths in _CARD_SCHEMES
+        )
     )
 
 
@@ -168,6 +171,8 @@ _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 def base58_check(text: str) -> bool:
     """Base58Check, as Bitcoin, Litecoin, Dogecoin and Tron addresses have it: four bytes of a double SHA-256."""
+    if not set(text) <= set(_BASE58):
+        return False
     number = 0
     for char in text:
         number = number * 58 + _BASE58.find(char)

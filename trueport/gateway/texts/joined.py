@@ -16,7 +16,7 @@ from trueport.gateway.texts.model import Part
 _SPOKEN: Final[frozenset[Role]] = frozenset(
     {"user", "assistant", "tool_call", "tool_result", "document", "metadata", "reasoning"}
 )
-_EDGE: Final = 256  # code points on either side of a seam; patterns and phrases are shorter
+_EDGE: Final = 512  # code points on either side of a seam; patterns and phrases are shorter
 
 
 @dataclass(frozen=True, slots=True)
