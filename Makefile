@@ -3,9 +3,10 @@ VENV   ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
 BIN    := $(VENV)/bin
 PYTEST_WORKERS ?= auto
+DATA   ?= ../shared/data/detection
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test test-long lint check format bench lock clean
+.PHONY: help demo run test test-long lint check format bench eval train-toy lock clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +50,14 @@ format: $(VENV)/.installed-dev  ## Format the code and mend what the linter can 
 
 bench: $(VENV)/.installed-dev  ## CPU per call and added latency through the gateway, against the simulator called directly
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.detection
+
+eval: $(VENV)/.installed  ## Measure the detectors on the labelled texts in DATA=, each figure beside its aim (some minutes)
+	$(BIN)/python -m trueport.detection.evaluation $(DATA)
+
+train-toy: $(VENV)/.installed-dev  ## Fifty steps of training on a toy (needs torch, onnx and safetensors in the virtual environment)
+	@$(BIN)/python -c 'import torch, onnx, safetensors' || { echo "Install what training needs first: $(BIN)/python -m pip install torch onnx safetensors" >&2; exit 1; }
+	$(BIN)/python -m pytest -p no:cacheprovider tests/detection/models/test_training.py
 
 lock: $(VENV)/.installed-dev  ## Resolve the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra onnx --extra triton --group build pyproject.toml -o requirements/image.lock

@@ -1,0 +1,1 @@
+"""Measures what is shipped on labelled texts. Prints figures, never a text."""
