@@ -41,7 +41,7 @@ def create(settings: Settings) -> App:
     async def dispatch(
         scope: Scope, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        if scope["type"] == "http" and gateway.owns(scope["path"]):
+        if scope["type"] == "http" and gateway.owns(scope["path"], scope["headers"]):
             await gateway(scope, receive, send)
         else:
             await cast(App, framework)(scope, receive, send)
@@ -58,6 +58,8 @@ def worker() -> App:
     settings = load_settings(os.environ, config_file=Path(config) if config else None)
     configure_logging(level=settings.log_level)
     _forget_dead_workers()
+    # A thread that works on a long text keeps the event loop from the interpreter for so long at a time.
+    sys.setswitchinterval(0.001)
     app = create(settings)
     # What start-up built lives as long as the process: the collector need not look at it again.
     gc.collect()

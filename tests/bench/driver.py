@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice, repeat
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -54,19 +55,23 @@ def request_bytes(port: int, key: str, body: bytes) -> bytes:
     ) + body
 
 
-async def run(port: int, request: bytes, *, calls: int, connections: int, pause_s: float = 0.0) -> Measured:
+async def run(
+    port: int, request: bytes | Iterator[bytes], *, calls: int, connections: int, pause_s: float = 0.0
+) -> Measured:
     """Send `calls` requests over `connections` sockets; with a pause, at a low rate instead of back to back.
+
+    They are all alike, or each the next of an iterator.
 
     An answer that is not 200, or not whole, counts as failed, and the connection is made anew.
     """
     measured = Measured()
-    left = iter(range(calls))
+    left = repeat(request, calls) if isinstance(request, bytes) else islice(request, calls)
 
     async def one_connection() -> None:
         reader, writer = await _connect(port)
-        for _ in left:
+        for content in left:
             started_s = time.perf_counter()
-            writer.write(request)
+            writer.write(content)
             try:
                 async with asyncio.timeout(_PATIENCE_S):
                     is_whole = await _read_reply(reader)

@@ -28,3 +28,22 @@ def test_the_benchmark_measures_a_small_load_without_failed_calls() -> None:
     assert "added_first_event_ms" in medians
     assert found["idle_mib"] > 0
     assert {"python", "cores", "conditions", "plan", "held_stream_kib", "rounds"} <= found.keys()
+
+
+def test_the_benchmark_of_long_prompts_measures_both_kinds_of_calls_without_failed_ones() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.detection", "--json", "--rounds", "1", "--tokens", "1500"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["scan_s"] > 0
+    for kind in ("unrelated", "guarded"):
+        assert found[kind]["failed"] == 0
+        assert found[kind]["calls"] > 0
+        assert found[kind]["p99_ratio"] > 0

@@ -150,7 +150,7 @@ async def test_the_doctor_names_a_folder_it_cannot_write(tmp_path: Path, monkeyp
     states = {part: finding.state for part, finding in findings.items()}
     assert states == {
         "python": "ok", "settings": "warning", "secrets": "ok", "spool": "failed", "prices": "ok", "database": "failed",
-        "limits": "ok", "storage": "failed",
+        "limits": "ok", "storage": "failed", "detection": "ok",
     }  # fmt: skip
     assert all(finding.advice for finding in findings.values() if finding.state != "ok")
     assert "TRUEPORT_DATA_DIR" in findings["spool"].advice

@@ -307,3 +307,52 @@ def test_merged_spans_cover_the_same_code_points_in_order(places: list[tuple[int
 
 def test_a_value_goes_back_only_if_every_policy_that_replaced_it_says_so() -> None:
     assert merged([Span(0, 5, "A", is_reversible=True), Span(3, 8, "B")]) == (Span(0, 8, "A"),)
+
+
+# --- after the call ------------------------------------------------------------------------------------------
+
+AFTER: dict[str, Any] = {"action": "flag", "scan": "after"}
+
+
+def after(*policies: Policy, side: Any = "input", context: Context = CALL) -> list[str]:
+    return [one.document.name for one in PolicySet(policies, 1).for_scan(side, context).policies]
+
+
+@pytest.mark.parametrize("action", ["allow", "redact", "block"])
+def test_what_is_read_after_the_call_can_only_be_flagged(action: str) -> None:
+    with pytest.raises(ValueError, match="only be flagged"):
+        read_policy({"name": "late", **PII, "scan": "after", "action": action})
+
+
+def test_a_policy_that_reads_after_the_call_has_no_part_in_it() -> None:
+    late = policy("late", **AFTER)
+
+    assert active(late).is_empty
+    assert active(late, policy("now")).wanted == {"pii"}
+    assert [hit.policy for hit in decide(active(late, policy("now")), finding()).hits] == ["now"]
+
+
+def test_after_the_call_only_the_policies_that_read_then_are_asked() -> None:
+    late, now = policy("late", **AFTER), policy("now")
+
+    assert after(late, now) == ["late"]
+    assert after(now) == []
+
+
+def test_exceptions_hold_after_the_call_too() -> None:
+    late = policy("late", **AFTER)
+    exception = policy("own address", action="allow", when={"regex": "anybody"})
+
+    verdict = decide(PolicySet((late, exception), 1).for_scan("input", CALL), finding(end=7))
+
+    assert after(late, exception) == ["own address", "late"]
+    assert after(exception) == []
+    assert verdict.hits == ()
+
+
+@pytest.mark.parametrize(
+    ("members", "holds"),
+    [({}, True), ({"on": ["output"]}, False), ({"keys": ["key_b"]}, False), ({"models": ["gpt-*"]}, True)],
+)
+def test_a_policy_reads_after_the_calls_it_was_written_for(members: dict[str, Any], holds: bool) -> None:
+    assert (after(policy("late", **AFTER, **members)) == ["late"]) is holds

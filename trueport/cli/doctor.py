@@ -12,7 +12,9 @@ from typing import Literal
 import click
 
 from trueport.cli.session import EXIT_AWAY, config_option, json_option, settings_of
-from trueport.domains.proxy.wiring import open_limits
+from trueport.detection.engine import unread
+from trueport.detection.types import Passage
+from trueport.domains.proxy.wiring import open_limits, open_prepared
 from trueport.gateway.pricing import load_price_book
 from trueport.kit.clock import SystemClock
 from trueport.kit.errors import TrueportError
@@ -60,6 +62,7 @@ async def examine(settings: Settings) -> list[Finding]:
         _secrets(settings),
         _disk(settings),
         _prices(settings),
+        await _detection(settings),
         await _database(settings),
         await _limits(settings),
         await _storage(settings),
@@ -105,6 +108,30 @@ def _prices(settings: Settings) -> Finding:
     except (OSError, ValueError) as error:
         return Finding("prices", "failed", str(error), "Correct the file TRUEPORT_PRICES_FILE names.")
     return Finding("prices", "ok", f"{len(book.entries)} prices, version {book.version}")
+
+
+async def _detection(settings: Settings) -> Finding:
+    """Whether every detector reads a text, and with which model."""
+    clock = SystemClock()
+    try:
+        engine = await open_prepared(settings.detection_url, clock, settings.data_dir)
+    except TrueportError as error:
+        return Finding("detection", "failed", error.message, "Follow the sentence above.")
+    try:
+        passage = Passage(f"Are you there at {clock.epoch_us()}?")
+        [reading] = await engine.read([passage], engine.categories, timeout_s=5)
+        version = engine.version
+    finally:
+        await engine.close()
+    if not reading.failures:
+        return Finding("detection", "ok", version)
+    lost = ", ".join(sorted({f"{one.detector} ({one.code})" for one in reading.failures}))
+    left = unread(reading, engine.categories)
+    if left:
+        advice = "Check TRUEPORT_DETECTION_URL and that the server runs with all its models: trueport triton run."
+        return Finding("detection", "failed", f"no answer from {lost}; unread: {', '.join(sorted(left))}", advice)
+    advice = "The embedded model stands in; check that the server runs: trueport triton run."
+    return Finding("detection", "warning", f"no answer from {lost}; at work: {version}", advice)
 
 
 async def _database(settings: Settings) -> Finding:

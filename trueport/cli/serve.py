@@ -11,6 +11,7 @@ from granian.http import HTTP1Settings
 from prometheus_client import values
 
 from trueport.cli.session import EXIT_AWAY, Failed, config_option, settings_of
+from trueport.detection.registry import check_engine
 from trueport.kit.errors import TrueportError
 from trueport.settings import Settings
 from trueport.storage.embedded import EmbeddedMongo
@@ -38,6 +39,8 @@ def run_server(settings: Settings) -> None:
     """Serve until stopped. An embedded database belongs to this process, so that all workers share it."""
     embedded = EmbeddedMongo(settings.data_dir) if settings.embeds_mongodb else None
     try:
+        # Here and not only in the workers, whose supervisor would start them again and again.
+        check_engine(settings.detection_url)
         if embedded is not None:
             os.environ["TRUEPORT_MONGODB_URI"] = embedded.start()
             os.environ.setdefault("TRUEPORT_ALLOW_EMBEDDED", "1")

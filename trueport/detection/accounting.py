@@ -9,11 +9,10 @@ from trueport.detection.types import FailureCode
 
 @dataclass(slots=True)
 class Work:
-    """What a model did: windows it ran, windows answered from memory, runs, and seconds of a core those took."""
+    """What a model did: windows it read, windows answered from memory, and the seconds of a core the former took."""
 
     windows_read: int = 0
     windows_remembered: int = 0
-    runs: int = 0
     cpu_s: float = 0.0
 
 

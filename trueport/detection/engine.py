@@ -64,7 +64,8 @@ class Engine:
 
     @property
     def detectors(self) -> tuple[Detector, ...]:
-        return tuple(member for chain in self._chains for member in chain.members)
+        """Each once, also where it stands in for another in a chain."""
+        return tuple(dict.fromkeys(member for chain in self._chains for member in chain.members))
 
     @property
     def categories(self) -> frozenset[Category]:
@@ -75,6 +76,11 @@ class Engine:
     def version(self) -> str:
         """Every detector with its rule pack or model, such as `patterns:3 onnx:0f3a…`; changes when one does."""
         return " ".join(f"{member.name}:{member.version}" for member in self.detectors)
+
+    @property
+    def bands(self) -> Mapping[str, Mapping[Category, Mapping[str, float]]]:
+        """The scores that detectors, by name, have a word for: `flag` and `block` by category. Most have none."""
+        return {member.name: bands for member in self.detectors if (bands := getattr(member, "bands", None))}
 
     @property
     def stats(self) -> EngineStats:

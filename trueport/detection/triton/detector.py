@@ -84,7 +84,7 @@ class TritonDetector:
         )
 
     @classmethod
-    def at(cls, url: str, clock: Clock) -> "TritonDetector":
+    def at(cls, url: str, clock: Clock, *, views: Views = as_written) -> "TritonDetector":
         """The detector at `triton://host:8001`.
 
         `?models=toxicity,pii` leaves out models that the server does not have, `?timeout_ms=100` sets the deadline.
@@ -105,7 +105,11 @@ class TritonDetector:
         if timeout_ms is not None and not (timeout_ms.isdecimal() and int(timeout_ms) > 0):
             raise ValueError("timeout_ms is a whole number of milliseconds")
         return cls(
-            f"{host}:{parts.port or _PORT}", clock, timeout_ms=int(timeout_ms) if timeout_ms else None, models=models
+            f"{host}:{parts.port or _PORT}",
+            clock,
+            timeout_ms=int(timeout_ms) if timeout_ms else None,
+            models=models,
+            views=views,
         )
 
     @property
