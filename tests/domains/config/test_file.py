@@ -1,10 +1,15 @@
 """A tenant's file: understood as a whole or refused with every reason."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from trueport.detection.policy import problems_of
 from trueport.domains.config.api import (
     InvalidConfiguration,
     check_tenant_file,
+    read_policy_list,
     read_secrets,
     read_tenant_file,
     write_tenant_file,
@@ -199,3 +204,27 @@ prices:
 )
 def test_what_cannot_be_meant_is_refused_with_its_reason(member: str, told: str) -> None:
     assert told in refusal_of(f"version: 1\n{member}")
+
+
+def test_words_that_older_yaml_takes_for_true_and_false_are_words() -> None:
+    file = read_tenant_file(
+        "version: 1\nregions: [no, off]\npolicies:\n"
+        "  - {name: yes, on: [input], when: {category: pii, countries: [NO]}, action: redact}\n"
+        "  - {name: n, when: {unscannable: true}, action: block}\n"
+    )
+
+    assert file.regions == ["no", "off"]
+    assert file.policies == [
+        {"name": "yes", "on": ["input"], "when": {"category": "pii", "countries": ["NO"]}, "action": "redact"},
+        {"name": "n", "when": {"unscannable": True}, "action": "block"},
+    ]
+    assert problems_of(file.policies) == []
+    assert read_tenant_file(write_tenant_file(file)) == file
+
+
+def test_the_policies_of_the_documentation_can_be_applied() -> None:
+    page = (Path(__file__).parents[3] / "ui" / "docs" / "policies.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+
+    assert len(blocks) >= 3
+    assert [problems_of(read_policy_list(block)) for block in blocks] == [[]] * len(blocks)

@@ -1,16 +1,25 @@
 """Applying a configuration, and what the gateway then reads."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
 import pytest
 
+from tests.support.detectors import TINY
 from tests.support.mongo import TENANT_COLLECTIONS
+from trueport.detection.base import DetectorFailed
+from trueport.detection.embedding import Embeddings
+from trueport.detection.engine import Engine
+from trueport.detection.onnx import OnnxDetector
+from trueport.detection.policy import Vector
 from trueport.domains.config import domain
 from trueport.domains.config.api import (
     ConfigService,
     InvalidConfiguration,
     TenantFile,
+    check_tenant_file,
     compile_snapshot,
+    has_topics,
     read_tenant_file,
 )
 from trueport.domains.config.models import StoredCredential
@@ -208,3 +217,66 @@ async def test_a_tenant_without_policies_has_none_to_ask(database: Database) -> 
     await apply(database)
 
     assert (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies is None
+
+
+async def test_presets_of_the_file_are_stored_as_the_policies_they_stand_for(database: Database) -> None:
+    text = FILE + "policies: [{preset: secrets, mode: shadow}, {preset: pci}]\n"
+
+    await apply(database, text)
+    first = await service(database).export("a")
+    await apply(database, text)
+
+    names = ["secrets: passwords, keys and tokens", "pci: card numbers", "pci: card security codes"]
+    assert [policy["name"] for policy in first.policies] == names
+    assert first.policies[0]["mode"] == "shadow"
+    found = (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies
+    assert found is not None
+    # The second time nothing was changed.
+    assert (found.version, [policy.version for policy in found.policies]) == (1, [1, 1, 1])
+
+
+async def test_an_unknown_preset_is_refused_with_those_there_are(database: Database) -> None:
+    with pytest.raises(InvalidConfiguration, match="policies 2: there is no preset 'gentle'; known are strict, "):
+        await apply(database, FILE + "policies: [{preset: pci}, {preset: gentle}]\n")
+
+    assert await ConfigurationRepository(database, SCOPE).current() is None
+
+
+LAW = """
+policies:
+  - name: law
+    when: {topics: [{name: law, examples: [one two, two three, three four, four five, five six]}]}
+    action: block
+"""
+
+
+async def test_topics_are_compiled_with_the_engine_and_again_when_it_had_failed(database: Database) -> None:
+    await apply(database, FILE + LAW)
+    revision = (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id]
+    engine = Engine([OnnxDetector(TINY)], CLOCK)
+
+    class Failing(Embeddings):
+        async def of(self, texts: Iterable[str]) -> Mapping[str, Vector]:  # noqa: ARG002 - as the real one has it
+            raise DetectorFailed("overloaded")
+
+    async def topics_with(embeddings: Embeddings | None) -> tuple[int, int | None]:
+        snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES, embeddings=embeddings)
+        assert snapshot.policies is not None
+        topics = snapshot.policies.policies[0].topics
+        return snapshot.revision, None if topics is None else len(topics)
+
+    assert await topics_with(Embeddings(engine)) == (revision, 1)
+    # Older than it is, so that whoever holds it reads it again.
+    assert await topics_with(Failing(engine)) == (revision - 1, None)
+    # With no model there is nothing to wait for.
+    assert await topics_with(Embeddings(Engine([], CLOCK))) == (revision, None)
+    await engine.close()
+
+
+def test_topics_are_refused_where_the_engine_cannot_tell_them() -> None:
+    file = read_tenant_file(FILE + LAW)
+
+    assert has_topics(file)
+    check_tenant_file(file, PROVIDER_NAMES, EGRESS)
+    with pytest.raises(InvalidConfiguration, match="to onnx:"):
+        check_tenant_file(file, PROVIDER_NAMES, EGRESS, tells_topics=False)

@@ -9,12 +9,14 @@ of beside it and change nothing, nor do they allow.
 """
 
 import fnmatch
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 import re2
 
+from trueport.detection.countries import country_of
 from trueport.detection.policy.decision import (
     CONTENT_POLICY_VIOLATION,
     DETECTOR_UNAVAILABLE,
@@ -27,13 +29,27 @@ from trueport.detection.policy.decision import (
     Verdict,
     merged,
 )
-from trueport.detection.policy.documents import PolicyDocument, compile_expression
+from trueport.detection.policy.documents import Band, PolicyDocument, Topic, compile_expression
 from trueport.detection.types import Category, Failure, Finding, Passage, Side
+
+if TYPE_CHECKING:
+    from trueport.detection.policy.topics import CompiledTopic
 
 CUSTOM: Final = "policies"
 """The name under which a tenant's own expressions appear as a detector."""
+TOPICS: Final = "topics"
+"""The name under which a tenant's topics do."""
 _RULES: Final = "patterns"
 _MOST_MATCHES: Final = 1_000
+_UNTOLD: Final = Failure(frozenset({"custom"}), TOPICS, "unavailable")
+_BANDS: Final[Mapping[Band, float]] = {"flag": 0.5, "block": 0.8}
+"""Of a detector that has none of its own for a category."""
+
+Vector = tuple[float, ...]
+"""An embedding, of length 1."""
+
+Bands = Mapping[str, Mapping[Category, Mapping[str, float]]]
+"""The number that each detector, by name, has for a band of a category."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One policy, ready to be asked. `expressions` are those of its condition."""
+    """One policy, ready to be asked. `expressions` are those of its condition, `digest` tells them and its topics
+    from others'.
+
+    `topics` are None where it has some and nobody could say yet what they are: it then cannot tell what it looks for,
+    which counts as a detector's failure. `bands` are of the detectors at work.
+    """
 
     id: str
     version: int
@@ -57,10 +78,19 @@ class Policy:
     categories: frozenset[Category]
     types: frozenset[str]
     expressions: tuple["re2._Regexp[str]", ...] = ()
+    digest: str = ""
+    topics: "tuple[CompiledTopic, ...] | None" = ()
+    countries: frozenset[str] = frozenset()
+    bands: Bands = field(default_factory=dict)
 
     @property
     def is_enforced(self) -> bool:
         return self.document.mode == "enforce"
+
+    @property
+    def reads_after(self) -> bool:
+        """Whether it has nothing to do with the call itself, and reads what was recorded of it."""
+        return self.document.scan == "after"
 
     def holds_for(self, side: Side, context: Context) -> bool:
         """Whether the call is one that it was written for; where that is not known, it is."""
@@ -70,9 +100,12 @@ class Policy:
             and _is_among(context.environment, document.environments)
             and _is_among(context.key_id, document.keys)
             and _is_like(context.model, document.models)
-            and (context.provider is None or _is_among(context.provider, document.providers))
+            and (context.provider is None or self.is_for_provider(context.provider))
             and (not document.users or (context.user is not None and _is_like(context.user, document.users)))
         )
+
+    def is_for_provider(self, provider: str) -> bool:
+        return _is_among(provider, self.document.providers)
 
     def concerns(self, finding: Finding) -> bool:
         """Whether the finding is one that it looks for."""
@@ -81,8 +114,16 @@ class Policy:
         return (
             finding.category in self.categories
             and (not self.types or finding.type in self.types)
-            and finding.score >= self.document.when.min_score
+            and (not self.countries or country_of(finding) in (None, *self.countries))
+            and finding.score >= self.threshold(finding.detector, finding.category)
         )
+
+    def threshold(self, detector: str, category: Category) -> float:
+        """How certain a finding has to be: the number in the document, or the detector's own for the band."""
+        band = self.document.when.band
+        if band is None:
+            return self.document.when.min_score
+        return self.bands.get(detector, {}).get(category, _BANDS).get(band, _BANDS[band])
 
     def concerns_content(self, content: Unscannable) -> bool:
         kinds = self.document.when.unscannable
@@ -98,9 +139,17 @@ class PolicySet:
 
     def for_call(self, side: Side, context: Context) -> "ActivePolicies":
         """Those that hold for one side of a call, the highest priority first, and those that allow before others."""
-        chosen = [policy for policy in self.policies if policy.holds_for(side, context)]
-        chosen.sort(key=lambda one: (-one.document.priority, one.document.action != "allow"))
-        return ActivePolicies(side, tuple(chosen))
+        return _in_order(side, [one for one in self._holding(side, context) if not one.reads_after])
+
+    def for_scan(self, side: Side, context: Context) -> "ActivePolicies":
+        """Those that read one side after the call, with the exceptions that hold for it; empty where none does."""
+        holding = self._holding(side, context)
+        if not any(policy.reads_after for policy in holding):
+            return ActivePolicies(side, ())
+        return _in_order(side, [one for one in holding if one.reads_after or one.document.action == "allow"])
+
+    def _holding(self, side: Side, context: Context) -> list[Policy]:
+        return [policy for policy in self.policies if policy.holds_for(side, context)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +186,7 @@ class ActivePolicies:
             if isinstance(entry, Unscannable):
                 hits += self._on_content(entry)
                 continue
+            entry = self._with_topics(entry)  # noqa: PLW2901 - the same entry, with all that was found
             for finding in entry.reading.findings:
                 for policy in self._asked_about(finding, entry):
                     hits.append(_hit(policy, self.side, entry.path, finding))
@@ -144,10 +194,33 @@ class ActivePolicies:
                         spans.setdefault(index, []).append(_span(policy, finding))
         action = _severest(hit.action for hit in hits if hit.mode == "enforce")
         code = CONTENT_POLICY_VIOLATION if action == "block" else None
-        if action != "block" and any(self._stops_at(failure) for failure in _failures(entries)):
+        if action != "block" and any(self._stops_at(failure) for failure in self._failures(entries)):
             action, code = "block", DETECTOR_UNAVAILABLE
         redactions = {index: merged(found) for index, found in spans.items()}
         return Verdict(action, tuple(hits), code, redactions)
+
+    def _with_topics(self, entry: Judged) -> Judged:
+        """The entry with a finding for each topic that its text is about."""
+        embedding = entry.reading.embedding
+        if embedding is None:
+            return entry
+        length = len(entry.passage.text)
+        found = tuple(
+            Finding("custom", topic.type, 0, length, score, TOPICS, str(policy.version), policy.id)
+            for policy in self.policies
+            for topic in policy.topics or ()
+            if (score := topic.score(embedding)) >= topic.threshold
+        )
+        if not found:
+            return entry
+        return replace(entry, reading=replace(entry.reading, findings=entry.reading.findings + found))
+
+    def _failures(self, entries: Sequence[Judged | Unscannable]) -> Iterator[Failure]:
+        judged = [entry for entry in entries if isinstance(entry, Judged)]
+        for entry in judged:
+            yield from entry.reading.failures
+        if judged and any(policy.topics is None for policy in self.policies):
+            yield _UNTOLD
 
     def _asked_about(self, finding: Finding, entry: Judged) -> Iterator[Policy]:
         """The policies that have something to say about the finding."""
@@ -182,15 +255,60 @@ class ActivePolicies:
         return False
 
 
-def compile_policy(policy_id: str, version: int, document: PolicyDocument) -> Policy:
-    """The policy ready to be asked. Raises ValueError for an expression that is none."""
+def _in_order(side: Side, policies: list[Policy]) -> ActivePolicies:
+    policies.sort(key=lambda one: (-one.document.priority, one.document.action != "allow"))
+    return ActivePolicies(side, tuple(policies))
+
+
+def compile_policy(
+    policy_id: str,
+    version: int,
+    document: PolicyDocument,
+    *,
+    bands: Bands | None = None,
+    vectors: Mapping[str, Vector] | None = None,
+) -> Policy:
+    """The policy ready to be asked. Raises ValueError for an expression that is none.
+
+    vectors: the embeddings of texts, among them every example of its topics; without them it cannot tell its topics.
+    """
     when = document.when
     expressions = []
     if when.regex is not None:
         expressions.append(compile_expression(when.regex))
     if when.keywords:
         expressions.append(compile_expression(_any_of(when.keywords)))
-    return Policy(policy_id, version, document, when.categories, frozenset(when.types), tuple(expressions))
+    return Policy(
+        policy_id,
+        version,
+        document,
+        when.categories,
+        frozenset(when.types),
+        tuple(expressions),
+        _digest(expressions, when.topics),
+        _topics(when.topics, vectors),
+        frozenset(country.upper() for country in when.countries),
+        bands or {},
+    )
+
+
+def _digest(expressions: Sequence["re2._Regexp[str]"], topics: Sequence[Topic]) -> str:
+    if not expressions and not topics:
+        return ""
+    parts = [one.pattern for one in expressions] + [repr((one.name, one.examples, one.threshold)) for one in topics]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _topics(topics: Sequence[Topic], vectors: Mapping[str, Vector] | None) -> "tuple[CompiledTopic, ...] | None":
+    if not topics:
+        return ()
+    if vectors is None:
+        return None
+    from trueport.detection.policy.topics import compile_topic  # noqa: PLC0415 - needs numpy, which is optional
+
+    return tuple(
+        compile_topic(topic.type, [vectors[example] for example in topic.examples], topic.threshold) for topic in topics
+    )
 
 
 def _any_of(keywords: Sequence[str]) -> str:
@@ -230,7 +348,7 @@ def _covers(policy: Policy, finding: Finding, entry: Judged) -> bool:
 
 
 def _hit(policy: Policy, side: Side, path: str, finding: Finding) -> Hit:
-    is_own = finding.category == "custom"
+    score, threshold = _certainty(policy, finding)
     return Hit(
         policy_id=policy.id,
         policy=policy.document.name,
@@ -243,11 +361,22 @@ def _hit(policy: Policy, side: Side, path: str, finding: Finding) -> Hit:
         type=finding.type,
         start=finding.start,
         end=finding.end,
-        score=None if is_own else finding.score,
-        threshold=None if is_own else policy.document.when.min_score,
+        score=score,
+        threshold=threshold,
         detector=finding.detector,
         model=finding.version,
     )
+
+
+def _certainty(policy: Policy, finding: Finding) -> tuple[float | None, float | None]:
+    """The score and what it had to reach; neither for an expression, which matches or does not."""
+    if finding.detector == TOPICS:
+        return finding.score, next(
+            (topic.threshold for topic in policy.topics or () if topic.type == finding.type), None
+        )
+    if finding.category == "custom":
+        return None, None
+    return finding.score, policy.threshold(finding.detector, finding.category)
 
 
 def _span(policy: Policy, finding: Finding) -> Span:
@@ -256,12 +385,6 @@ def _span(policy: Policy, finding: Finding) -> Span:
 
 def _severest(actions: Iterator[Action]) -> Action:
     return max(actions, key=SEVERITY.__getitem__, default="allow")
-
-
-def _failures(entries: Sequence[Judged | Unscannable]) -> Iterator[Failure]:
-    for entry in entries:
-        if isinstance(entry, Judged):
-            yield from entry.reading.failures
 
 
 def _is_among(value: str, names: Sequence[str]) -> bool:

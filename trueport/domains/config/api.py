@@ -1,10 +1,12 @@
 """The front door of this domain."""
 
-from trueport.domains.config.compile import accounts, compile_snapshot, content_key_named
+from trueport.domains.config.compile import accounts, compile_snapshot, content_key_named, policies_of_version
 from trueport.domains.config.file import (
     InvalidConfiguration,
     TenantFile,
     check_tenant_file,
+    has_topics,
+    read_policy_list,
     read_secrets,
     read_tenant_file,
     write_tenant_file,
@@ -19,6 +21,9 @@ __all__ = [
     "check_tenant_file",
     "compile_snapshot",
     "content_key_named",
+    "has_topics",
+    "policies_of_version",
+    "read_policy_list",
     "read_secrets",
     "read_tenant_file",
     "write_tenant_file",

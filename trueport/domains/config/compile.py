@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 from yarl import URL
 
+from trueport.detection.base import DetectorFailed
+from trueport.detection.embedding import Embeddings
+from trueport.detection.policy import Bands, PolicySet, Vector
 from trueport.domains.config.file import BoundsSpec
 from trueport.domains.config.models import Configuration, ContentKey, StoredCredential, StoredRoute
-from trueport.domains.config.policies import policy_set
+from trueport.domains.config.policies import policy_set, topic_examples
 from trueport.domains.config.repository import ConfigurationRepository, ContentKeyRepository, CredentialRepository
 from trueport.domains.config.service import budget_specs, limits_spec, secret_place
 from trueport.gateway.pricing import PriceBook
@@ -14,22 +17,40 @@ from trueport.gateway.snapshot import Bounds, BudgetRule, Credential, Route, Tar
 from trueport.kit.clock import Clock
 from trueport.kit.crypto import DataKey, Sealed
 from trueport.kit.ids import CredentialId, new_id
+from trueport.kit.logging import get_logger
 from trueport.kit.money import nano_usd
 from trueport.kit.secret import Secret
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.mongo import Database, Duplicate
 from trueport.storage.revisions import revisions
 
+log = get_logger(__name__)
+
 
 async def compile_snapshot(
-    database: Database, scope: TenantScope, slug: str, tenant_key: DataKey, clock: Clock, prices: PriceBook
+    database: Database,
+    scope: TenantScope,
+    slug: str,
+    tenant_key: DataKey,
+    clock: Clock,
+    prices: PriceBook,
+    *,
+    embeddings: Embeddings | None = None,
+    bands: Bands | None = None,
 ) -> TenantSnapshot:
-    """The tenant's configuration as it is now; `prices` is the book its own come before. Raises StoreUnavailable."""
+    """The tenant's configuration as it is now; `prices` is the book its own come before.
+
+    embeddings: of the engine at work, for topics; `bands` are its detectors' own. A snapshot whose topics could not be
+    told for the moment says it is older than it is, so that it is compiled again. Raises StoreUnavailable.
+    """
     # Read first: whatever changes from here on makes a higher revision than the snapshot says it is.
     revision = (await revisions(database, [scope.tenant_id])).get(scope.tenant_id, 0)
     stored = await CredentialRepository(database, scope).find()
     configuration = await ConfigurationRepository(database, scope).current()
     credentials = {credential.name: _credential(credential, tenant_key) for credential in stored}
+    vectors = await _vectors(configuration, embeddings)
+    if vectors is None and embeddings is not None and embeddings.is_possible:
+        revision -= 1
     return TenantSnapshot(
         tenant_id=scope.tenant_id,
         slug=slug,
@@ -42,9 +63,25 @@ async def compile_snapshot(
         regions=frozenset(configuration.regions) if configuration else frozenset(),
         budgets=_budgets(configuration) if configuration else (),
         prices=prices.with_overrides(configuration.prices) if configuration and configuration.prices else None,
-        policies=policy_set(configuration),
+        policies=policy_set(configuration, bands=bands, vectors=vectors),
         policy_version=configuration.policy_version if configuration else 0,
+        moderates_itself=configuration is not None and configuration.moderations == "local",
     )
+
+
+async def _vectors(configuration: Configuration | None, embeddings: Embeddings | None) -> Mapping[str, Vector] | None:
+    """Of every example of a topic, None when the engine gives none now."""
+    examples = topic_examples(configuration)
+    if not examples:
+        return {}
+    if embeddings is None:
+        return None
+    try:
+        return await embeddings.of(examples)
+    except DetectorFailed as failed:
+        # Policies with topics then fail as their `on_failure` says; all others hold.
+        log.warning("topics_not_compiled", code=failed.code, examples=len(examples))
+        return None
 
 
 async def content_key(database: Database, scope: TenantScope, tenant_key: DataKey, clock: Clock) -> DataKey:
@@ -68,6 +105,22 @@ async def content_key(database: Database, scope: TenantScope, tenant_key: DataKe
             if found is None:
                 raise
     return unwrapped(found, scope, tenant_key)
+
+
+async def policies_of_version(
+    database: Database,
+    scope: TenantScope,
+    policy_version: int,
+    *,
+    embeddings: Embeddings | None = None,
+    bands: Bands | None = None,
+) -> PolicySet | None:
+    """The policies as they were in this version of them all, None where it is not known.
+
+    embeddings, bands: as in `compile_snapshot`. Raises StoreUnavailable.
+    """
+    configuration = await ConfigurationRepository(database, scope).first_with_policies(policy_version)
+    return policy_set(configuration, bands=bands, vectors=await _vectors(configuration, embeddings))
 
 
 async def content_key_named(database: Database, scope: TenantScope, tenant_key: DataKey, kid: str) -> DataKey:

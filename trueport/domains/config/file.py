@@ -131,11 +131,21 @@ class TenantFile(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     policies: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=500)] = []
     budgets: Annotated[list[BudgetSpec], msgspec.Meta(max_length=200)] = []
     prices: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=1_000)] = []
+    moderations: Literal["provider", "local"] = "provider"
+
+
+_BOOL: Final = "tag:yaml.org,2002:bool"
 
 
 class _PlainLoader(yaml.SafeLoader):
     """YAML without anchors, aliases, tags and repeated names: a few lines of the first unfold into more than fits into
-    memory, and of two entries with one name the first would vanish unseen."""
+    memory, and of two entries with one name the first would vanish unseen. Of YAML 1.1's words for true and false
+    only these two: a policy has a member `on`, and NO is a country."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the member of the base class
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL or letter in "tTfF"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
@@ -190,6 +200,21 @@ def read_tenant_file(text: str) -> TenantFile:
         raise InvalidConfiguration([f"{error}."]) from error
 
 
+def read_policy_list(text: str) -> list[dict[str, Any]]:
+    """The policies in a tenant's file, in another YAML or JSON object with `policies`, or in a list of their own.
+
+    They are not checked. Raises ValueError that says what is wrong.
+    """
+    try:
+        found = _plain(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError("this is neither YAML nor JSON") from error
+    listed = found.get("policies") if isinstance(found, dict) else found
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise ValueError("there is no list `policies` in it")
+    return listed
+
+
 def _plain(text: str) -> object:
     loader = _PlainLoader(text)
     try:
@@ -198,8 +223,19 @@ def _plain(text: str) -> object:
         loader.dispose()
 
 
-def check_tenant_file(file: TenantFile, providers: Collection[str], egress: EgressPolicy) -> None:
-    """Raise InvalidConfiguration with everything that keeps the file from being applied."""
+def has_topics(file: TenantFile) -> bool:
+    """Whether one of its policies is about topics, which not every detection engine can tell."""
+    conditions = (policy.get("when") for policy in file.policies)
+    return any(isinstance(when, dict) and "topics" in when for when in conditions)
+
+
+def check_tenant_file(
+    file: TenantFile, providers: Collection[str], egress: EgressPolicy, *, tells_topics: bool = True
+) -> None:
+    """Raise InvalidConfiguration with everything that keeps the file from being applied.
+
+    tells_topics: whether the detection engine at work can.
+    """
     problems = []
     if file.version != 1:
         problems.append(f"version {file.version} is not known; this server reads version 1.")
@@ -210,7 +246,7 @@ def check_tenant_file(file: TenantFile, providers: Collection[str], egress: Egre
     problems += _alias_problems(file.aliases)
     problems += _budget_problems(file.budgets)
     problems += _price_problems(file.prices)
-    problems += problems_of(file.policies)
+    problems += problems_of(file.policies, tells_topics=tells_topics)
     if problems:
         raise InvalidConfiguration(problems)
 

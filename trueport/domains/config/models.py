@@ -83,6 +83,7 @@ class Configuration(Model):
     prices: list[dict[str, Any]] = []
     policies: list[dict[str, Any]] = []
     policy_version: int = 0
+    moderations: str = "provider"
     changed_by: str
     created_at: datetime
     revision: int = 0

@@ -21,6 +21,16 @@ class ConfigurationRepository(TenantRepository[Configuration]):
         page = await self.page(limit=1)
         return page.items[0] if page.items else None
 
+    async def first_with_policies(self, policy_version: int) -> Configuration | None:
+        """The configuration that brought this version of all policies, None when there is none."""
+        found = await self.find(query.eq(Configuration.policy_version, policy_version), limit=1)
+        return found[0] if found else None
+
+    async def last_with_policy(self, policy_id: str) -> Configuration | None:
+        """The latest one that has the policy, which may be gone since."""
+        page = await self.page({"policies.id": policy_id}, limit=1)
+        return page.items[0] if page.items else None
+
 
 class ContentKeyRepository(TenantRepository[ContentKey]):
     model = ContentKey

@@ -83,6 +83,7 @@ class ConfigService:
                 prices=file.prices,
                 policies=[policy.members() for policy in policies],
                 policy_version=next_policy_version(policies, current),
+                moderations=file.moderations,
                 changed_by=changed_by,
                 created_at=self._clock.now(),
             )
@@ -114,6 +115,7 @@ class ConfigService:
             file.limits = limits_spec(current)
             file.budgets = budget_specs(current)
             file.prices = current.prices
+            file.moderations = "local" if current.moderations == "local" else "provider"
             file.policies = [policy.members()["document"] for policy in stored_policies(current)]
         return file
 

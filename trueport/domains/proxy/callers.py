@@ -193,7 +193,8 @@ class KeyRing:
             networks=tuple(ipaddress.ip_network(cidr, strict=False) for cidr in key.allowed_cidrs),
             text_digest=digest,
         )
-        self._keep(entry, revision)
+        # One that says it is older than it is wants to be read again.
+        self._keep(entry, min(revision, snapshot.revision))
         return entry
 
     async def _snapshot(self, key: KeyRecord, revision: int) -> TenantSnapshot:

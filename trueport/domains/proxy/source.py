@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
+from trueport.detection.embedding import Embeddings
+from trueport.detection.engine import Engine
 from trueport.domains.auth.api import ApiKeyService, KeyRecord, api_key_pepper, find_api_key, parse_api_key, tenant_key
 from trueport.domains.auth.api import find_tenant as tenant_of_slug
 from trueport.domains.config.api import compile_snapshot
@@ -14,11 +16,13 @@ from trueport.web.domain import Resources
 
 
 class StoredKeys:
-    """Reads keys and configuration from the database."""
+    """Reads keys and configuration from the database. `engine` is what policies are asked with."""
 
-    def __init__(self, resources: Resources, prices: PriceBook) -> None:
+    def __init__(self, resources: Resources, prices: PriceBook, engine: Engine | None = None) -> None:
         self._resources = resources
         self._prices = prices
+        self._embeddings = Embeddings(engine) if engine is not None else None
+        self._bands = engine.bands if engine is not None else None
         self._pepper = api_key_pepper(resources.settings.keys)
 
     def tenant_of(self, text: str) -> TenantId | None:
@@ -42,7 +46,14 @@ class StoredKeys:
     async def snapshot(self, key: KeyRecord) -> TenantSnapshot:
         own_key = await tenant_key(self._resources, key.tenant_id)
         return await compile_snapshot(
-            self._resources.database, key.scope, key.tenant_slug, own_key, self._resources.clock, self._prices
+            self._resources.database,
+            key.scope,
+            key.tenant_slug,
+            own_key,
+            self._resources.clock,
+            self._prices,
+            embeddings=self._embeddings,
+            bands=self._bands,
         )
 
     async def revisions(self, tenant_ids: Collection[TenantId]) -> Mapping[TenantId, int]:
