@@ -1,21 +1,36 @@
-"""How the providers of a tenant's routes are doing."""
+"""How the providers of a tenant's routes are doing, and detection for people who are signed in."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from litestar import Controller, Request, get
+from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 
-from trueport.domains.config.api import accounts
-from trueport.domains.proxy.http import GatewayApp
+from trueport.detection.embedding import Embeddings
+from trueport.domains.auth.api import tenant_key
+from trueport.domains.config.api import accounts, compile_snapshot
+from trueport.domains.proxy.callers import KeyRing
+from trueport.domains.proxy.http import DETECT, GatewayApp, request_id_of
 from trueport.gateway.attempts import breaker_scope
 from trueport.gateway.breaker.base import Mode, Pin, State
+from trueport.gateway.call import Call, Caller
+from trueport.gateway.own import detect
 from trueport.gateway.ports import Tools
+from trueport.gateway.relay import relay_for
+from trueport.gateway.snapshot import TenantSnapshot
 from trueport.kit.errors import Unavailable
+from trueport.kit.ids import InteractionId, KeyId, new_id
+from trueport.kit.principal import TenantPrincipal
+from trueport.kit.tenancy import TenantScope
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
 from trueport.web.pagination import Listed
+from trueport.web.tenancy import address_of
+
+# Room for the detector's own bound, which says more than the framework's.
+_MOST_BODY_BYTES: Final = 2 << 20
+_REQUESTS_OF_A_PERSON: Final = 60
 
 
 class CredentialHealth(msgspec.Struct, kw_only=True):
@@ -67,8 +82,70 @@ class RoutesController(Controller):
         return Listed(shown, has_more=False, next=None)
 
 
+class DetectController(Controller):
+    """What detectors see in texts, for people; applications ask the same path with their key."""
+
+    path = detect.PATH
+    tags: Sequence[str] = ("detection",)
+
+    @post("/", access=tenant("detect:run"), status_code=200, request_max_body_size=_MOST_BODY_BYTES)
+    async def detect(self, request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> Response[bytes]:
+        """Read texts with every detector."""
+        tools, person = _tools(resources), bound_tenant_principal(request)
+        clock, headers = resources.clock, list(request.scope["headers"])
+        call = Call(
+            interaction_id=InteractionId(new_id("int")),
+            request_id=str(request.scope.get("state", {}).get("request_id") or request_id_of(headers)),
+            dialect=DETECT,
+            method=request.method,
+            path=detect.OPERATION,
+            query="",
+            headers=headers,
+            body=await request.body(),
+            peer=address_of(request, resources.settings),
+            started_us=clock.epoch_us(),
+            started_s=clock.monotonic(),
+        )
+        reply = await relay_for(call, _person(person), await _snapshot(resources, person.scope, tools), tools)
+        head = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
+        media_type = head.pop("content-type", "application/json")
+        return Response(reply.body, status_code=reply.status, headers=head, media_type=media_type)
+
+
+def _person(person: TenantPrincipal) -> Caller:
+    """Somebody at work in a tenant as a caller. Records name the person where they name an application's key."""
+    return Caller(
+        tenant_id=person.scope.tenant_id,
+        key_id=KeyId(person.user_id),
+        environment=person.environment,
+        requests_per_minute=_REQUESTS_OF_A_PERSON,
+        tokens_per_minute=0,
+        concurrency=0,
+        may_use_model=lambda _: True,
+        is_live=lambda: True,
+    )
+
+
+async def _snapshot(resources: Resources, scope: TenantScope, tools: Tools) -> TenantSnapshot:
+    known = resources.part(KeyRing).known(scope.tenant_id)
+    if known is not None:
+        return known[1]
+    own_key = await tenant_key(resources, scope.tenant_id)
+    return await compile_snapshot(
+        resources.database,
+        scope,
+        "",
+        own_key,
+        resources.clock,
+        tools.prices,
+        embeddings=Embeddings(tools.engine) if tools.engine is not None else None,
+        bands=tools.engine.bands if tools.engine is not None else None,
+    )
+
+
 def _tools(resources: Resources) -> Tools:
-    tools = resources.part(GatewayApp).tools
-    if tools is None:
+    gateway = resources.part(GatewayApp)
+    tools = gateway.tools
+    if tools is None or gateway.is_draining:
         raise Unavailable("The gateway is starting or stopping.")
     return tools
