@@ -1,0 +1,479 @@
+"""Archives of the trail by seed, honest ones and tampered ones.
+
+A tamperer can do everything but sign: recompute hashes, recompress, rewrite manifests. An insider has the key as well,
+and is caught only by what left the house before.
+"""
+
+import asyncio
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import zstandard
+
+from trueport.audit.archive import (
+    FIRST_MANIFEST,
+    ArchivedRecord,
+    Segment,
+    checkpoint_object,
+    folder_of,
+    segment_of,
+)
+from trueport.audit.canonical import canonical, leaf_hash, parse
+from trueport.audit.notes import Checkpoint, KeySigner, sign_checkpoint, sign_note
+from trueport.audit.records import FIRST_PREV
+from trueport.audit.tree import Edge
+from trueport.audit.verifier import Key, Report, read_keys, verify
+
+TENANT: Final = "ten_00000000000000000000000001"
+ORIGIN: Final = f"trueportai.com/audit/{TENANT}"
+SIGNER: Final = KeySigner(ORIGIN, bytes(range(32)))
+OTHER: Final = KeySigner(ORIGIN, bytes(32))
+_HOUR_US: Final = 3_600_000_000
+
+Objects = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The objects of a tenant's part, and what was told outside: earlier checkpoints and receipts."""
+
+    objects: Objects
+    records: tuple[ArchivedRecord, ...]
+    bounds: tuple[int, ...]
+    earlier: tuple[bytes, ...]
+    receipts: tuple[str, ...]
+
+    def names(self) -> Sequence[str]:
+        return sorted(self.objects)
+
+    def read(self, name: str) -> bytes:
+        return self.objects[name]
+
+    def check(self, *, outside: bool = True) -> Report:
+        earlier, receipts = (self.earlier, self.receipts) if outside else ((), ())
+        return verify(self, public_keys(), earlier=earlier, receipts=receipts)
+
+    def named(self, ending: str) -> list[str]:
+        return [name for name in self.names() if name.endswith(ending)]
+
+
+def public_keys() -> list[Key]:
+    return read_keys(str(SIGNER.verifier_key))
+
+
+class _Writer:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._wseq = 0
+        self._prev = FIRST_PREV
+
+    def write(self, kind: str, rid: str, at_us: int, **fields: object) -> ArchivedRecord:
+        own = {"v": 1, "kind": kind, "rid": rid, "tenant": TENANT, "writer": self.name, "wseq": self._wseq}
+        data = canonical({**fields, **own, "prev": self._prev, "at": at_us})
+        self._wseq += 1
+        self._prev = leaf_hash(data).hex()
+        return ArchivedRecord(data, at_us)
+
+
+def records_by(draw: random.Random, calls: int) -> list[ArchivedRecord]:
+    """Calls of several writers, some refused, some abandoned, some still open, one erasure with its content gone."""
+    writers = [_Writer(f"host.{number}.ab{number}") for number in range(draw.randint(1, 3))]
+    at_us = 1_772_000_000_000_000
+    found: list[ArchivedRecord] = []
+    for number in range(calls):
+        writer, rid = draw.choice(writers), f"int_{number:05d}"
+        at_us += draw.randrange(1, 2_000_000)
+        blob = draw.randbytes(draw.randrange(17, 60))
+        fate = draw.random()
+        kid = "key_gone" if fate > 0.9 else "key_1"
+        content = {"kid": kid, "alg": "A256GCM", "ct_sha256": hashlib.sha256(blob).hexdigest(), "ct_len": len(blob)}
+        if fate < 0.1:
+            found.append(writer.write("outcome", rid, at_us, status=429, model="modèle ✓"))
+            continue
+        intent = writer.write("intent", rid, at_us, content=content, model='a "model"\n\u0001')
+        found.append(intent if kid == "key_gone" else replace(intent, blobs=(blob,)))
+        if fate < 0.2:
+            found.append(writer.write("attempt", rid, at_us + 5, n=0))
+        found.append(writer.write("abandoned" if fate < 0.25 else "outcome", rid, at_us + 9, status=200))
+    found.append(writers[0].write("erasure", "era_1", at_us + 10, kids=["key_gone"]))
+    found.append(writers[0].write("intent", "int_open", at_us + 11))
+    return found
+
+
+def archive_of(
+    records: Sequence[ArchivedRecord], bounds: Sequence[int], signer: KeySigner = SIGNER
+) -> tuple[Objects, list[bytes]]:
+    """The objects with segments that end at `bounds`, and the notes of their checkpoints."""
+
+    async def write() -> tuple[Objects, list[bytes]]:
+        objects: Objects = {}
+        notes: list[bytes] = []
+        edge, start, previous = Edge(), 0, FIRST_MANIFEST
+        for end in bounds:
+            part = records[start:end]
+            edge = edge.extend(leaf_hash(record.canonical) for record in part)
+            segment: Segment = await segment_of(
+                TENANT, start, part, root=edge.root, previous=previous, origin=ORIGIN, signers=[signer]
+            )
+            note = await sign_checkpoint(Checkpoint(ORIGIN, end, edge.root), [signer])
+            for each in (*segment.objects, checkpoint_object(TENANT, end, note)):
+                objects[each.name.removeprefix(f"{folder_of(TENANT)}/")] = each.data
+            notes.append(str(note).encode())
+            start, previous = end, segment.manifest_sha256
+        return objects, notes
+
+    return asyncio.run(write())
+
+
+def honest(seed: int) -> Archive:
+    draw = random.Random(seed)
+    records = records_by(draw, draw.randint(4, 14))
+    bounds = sorted({*draw.sample(range(1, len(records)), min(2, len(records) - 1)), len(records)})
+    objects, notes = archive_of(records, bounds)
+    receipts = tuple(leaf_hash(record.canonical).hex() for record in draw.sample(records, 2))
+    return Archive(objects, tuple(records), tuple(bounds), tuple(notes[-2:]), receipts)
+
+
+# What a tamperer does. Each gives the archive changed, or None where this one offers nothing to change.
+Tampering = Callable[[Archive, random.Random], Archive | None]
+
+
+def _with(archive: Archive, changes: Mapping[str, bytes | None]) -> Archive:
+    objects = {**archive.objects, **changes}
+    return replace(archive, objects={name: data for name, data in objects.items() if data is not None})
+
+
+def _rewritten(archive: Archive, records: Sequence[ArchivedRecord], bounds: Sequence[int]) -> Archive:
+    """Everything made anew from other records, but with the signatures that are there."""
+    objects, _ = archive_of(records, bounds, OTHER)
+    kept = {name: data for name, data in archive.objects.items() if name.startswith("checkpoint/")}
+    notes = dict(
+        zip(
+            sorted(n for n in objects if n.endswith(".note") and "manifest" in n),
+            archive.named("json.note"),
+            strict=False,
+        )
+    )
+    signed = {name: archive.objects[old] for name, old in notes.items()}
+    forged = {name: data for name, data in objects.items() if not name.endswith(".note")}
+    return replace(archive, objects={**forged, **signed, **kept})
+
+
+def _changed_record(record: ArchivedRecord, draw: random.Random) -> ArchivedRecord:
+    parsed = parse(record.canonical)
+    name = draw.choice(sorted(set(parsed) - {"content"}))
+    value = parsed[name]
+    parsed[name] = value + 1 if type(value) is int else ["x"] if isinstance(value, list) else f"{value}x"
+    return replace(record, canonical=canonical(parsed))
+
+
+def edits_a_record(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    at = draw.randrange(len(records))
+    records[at] = _changed_record(records[at], draw)
+    return _rewritten(archive, records, archive.bounds)
+
+
+def deletes_a_record(archive: Archive, draw: random.Random) -> Archive | None:
+    records = list(archive.records)
+    at = draw.randrange(len(records))
+    del records[at]
+    bounds = sorted({bound - (bound > at) for bound in archive.bounds} - {0})
+    return _rewritten(archive, records, bounds) if len(bounds) == len(archive.bounds) else None
+
+
+def inserts_a_record(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    at = draw.randrange(len(records) + 1)
+    forged = _Writer(draw.choice(["host.9.ff", "host.0.ab0"])).write("outcome", "int_forged", 1_772_000_000_500_000)
+    records.insert(at, forged)
+    bounds = [bound + (bound > at or bound == len(archive.records)) for bound in archive.bounds]
+    return _rewritten(archive, records, bounds)
+
+
+def swaps_two_records(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    one, two = draw.sample(range(len(records)), 2)
+    records[one], records[two] = records[two], records[one]
+    return _rewritten(archive, records, archive.bounds)
+
+
+def doubles_a_record(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    records.append(records[draw.randrange(len(records))])
+    return _rewritten(archive, records, [*archive.bounds[:-1], len(records)])
+
+
+def writes_a_record_another_way(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    at = draw.randrange(len(records))
+    parsed = json.loads(records[at].canonical)
+    loose = draw.choice(
+        [json.dumps(parsed, indent=1).replace("\n", " "), json.dumps({**parsed, "extra": 1.5}), "{}", "["]
+    )
+    records[at] = replace(records[at], canonical=loose.encode())
+    return _rewritten(archive, records, archive.bounds)
+
+
+def cuts_off_the_end(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    if len(archive.bounds) < 2:
+        return None
+    start, end = archive.bounds[-2:]
+    return _with(archive, {name: None for name in archive.names() if f"/{start:016d}-{end:016d}." in name})
+
+
+def cuts_off_the_end_and_its_checkpoint(archive: Archive, draw: random.Random) -> Archive | None:
+    shorter = cuts_off_the_end(archive, draw)
+    return shorter and _with(shorter, {f"checkpoint/{archive.bounds[-1]:016d}.note": None})
+
+
+def signs_with_another_key(archive: Archive, draw: random.Random) -> Archive:
+    del draw
+    objects, _ = archive_of(archive.records, archive.bounds, OTHER)
+    return replace(archive, objects=objects)
+
+
+def replaces_a_content(archive: Archive, draw: random.Random) -> Archive | None:
+    records = list(archive.records)
+    places = [at for at, record in enumerate(records) if record.blobs]
+    if not places:
+        return None
+    at = draw.choice(places)
+    records[at] = replace(records[at], blobs=(draw.randbytes(20),))
+    return _rewritten(archive, records, archive.bounds)
+
+
+def leaves_a_content_out(archive: Archive, draw: random.Random) -> Archive | None:
+    records = list(archive.records)
+    places = [at for at, record in enumerate(records) if record.blobs]
+    if not places:
+        return None
+    at = draw.choice(places)
+    records[at] = replace(records[at], blobs=())
+    return _rewritten(archive, records, archive.bounds)
+
+
+def changes_a_checkpoint(archive: Archive, draw: random.Random) -> Archive:
+    name = draw.choice([each for each in archive.names() if each.startswith("checkpoint/")])
+    lines = archive.objects[name].decode().split("\n")
+    if draw.random() < 0.5:
+        lines[1] = str(int(lines[1]) + 1)
+    else:
+        lines[2] = lines[2][::-1].lstrip("=") + "="
+    return _with(archive, {name: "\n".join(lines).encode()})
+
+
+def removes_every_checkpoint(archive: Archive, draw: random.Random) -> Archive:
+    del draw
+    return _with(archive, {name: None for name in archive.names() if name.startswith("checkpoint/")})
+
+
+def removes_an_object(archive: Archive, draw: random.Random) -> Archive:
+    names = [name for name in archive.names() if not name.startswith("checkpoint/")]
+    return _with(archive, {draw.choice(names): None})
+
+
+def adds_an_object(archive: Archive, draw: random.Random) -> Archive:
+    folder = archive.named(".manifest.json")[0].partition("/")[0]
+    name = draw.choice([f"{folder}/{7:016d}-{9:016d}.jsonl.zst", "note.txt", f"{folder}/x.manifest.json.note"])
+    return _with(archive, {name: b"x"})
+
+
+def flips_a_bit(archive: Archive, draw: random.Random) -> Archive:
+    name = draw.choice(archive.names())
+    data = bytearray(archive.objects[name])
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    return _with(archive, {name: bytes(data)})
+
+
+def cuts_an_object_short(archive: Archive, draw: random.Random) -> Archive:
+    name = draw.choice(archive.names())
+    data = archive.objects[name]
+    return _with(archive, {name: data[: draw.randrange(len(data))]})
+
+
+def exchanges_two_signatures(archive: Archive, draw: random.Random) -> Archive | None:
+    notes = archive.named("json.note")
+    if len(notes) < 2:
+        return None
+    one, two = draw.sample(notes, 2)
+    return _with(archive, {one: archive.objects[two], two: archive.objects[one]})
+
+
+def hides_more_behind_an_object(archive: Archive, draw: random.Random) -> Archive:
+    name = draw.choice(archive.named(".zst"))
+    content = zstandard.ZstdDecompressor().stream_reader(archive.objects[name]).read()
+    return _with(archive, {name: zstandard.ZstdCompressor().compress(content + bytes(1 << 20))})
+
+
+def _by_an_insider(archive: Archive, records: Sequence[ArchivedRecord], bounds: Sequence[int]) -> Archive:
+    objects, _ = archive_of(records, bounds)
+    return replace(archive, objects=objects)
+
+
+def insider_edits_a_record_that_was_receipted(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    at = next(at for at, each in enumerate(records) if leaf_hash(each.canonical).hex() == archive.receipts[0])
+    records[at] = _changed_record(records[at], draw)
+    return _by_an_insider(archive, records, archive.bounds)
+
+
+def insider_rewrites_what_was_checkpointed(archive: Archive, draw: random.Random) -> Archive:
+    records = list(archive.records)
+    at = draw.randrange(archive.bounds[-2] if len(archive.bounds) > 1 else len(records))
+    records[at] = _changed_record(records[at], draw)
+    return _by_an_insider(archive, records, archive.bounds)
+
+
+def insider_drops_the_newest(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    if len(archive.bounds) < 2:
+        return None
+    bounds = archive.bounds[:-1]
+    return _by_an_insider(archive, archive.records[: bounds[-1]], bounds)
+
+
+def insider_leaves_an_outcome_out(archive: Archive, draw: random.Random) -> Archive | None:
+    """And has the chain renumbered, so that nothing but the missing outcome can be seen without a checkpoint."""
+    rid = "int_never_ended"
+    late = _Writer("host.5.cc")
+    records = [
+        late.write("intent", rid, parse(archive.records[0].canonical)["at"] - 30 * _HOUR_US),
+        *archive.records,
+    ]
+    del draw
+    return replace(_by_an_insider(archive, records, [bound + 1 for bound in archive.bounds]), earlier=(), receipts=())
+
+
+def insider_puts_another_tenants_record_in(archive: Archive, draw: random.Random) -> Archive:
+    del draw
+    foreign = canonical({**parse(_Writer("host.6.dd").write("outcome", "int_f", 1).canonical), "tenant": "ten_2"})
+    records = [*archive.records, ArchivedRecord(foreign, 1_772_000_000_000_000)]
+    bounds = [*archive.bounds[:-1], len(records)]
+    return replace(_by_an_insider(archive, records, bounds), earlier=(), receipts=())
+
+
+def insider_breaks_a_chain(archive: Archive, draw: random.Random) -> Archive | None:
+    records = list(archive.records)
+    writers = [parse(record.canonical)["writer"] for record in records]
+    # The last record of a writer could be left out unseen by somebody with the key: heartbeats and receipts tell.
+    places = [at for at, writer in enumerate(writers) if writer in writers[at + 1 :]]
+    del records[draw.choice(places)]
+    bounds = [bound for bound in archive.bounds if bound < len(records)] + [len(records)]
+    return replace(_by_an_insider(archive, records, bounds), earlier=(), receipts=())
+
+
+def insider_removes_a_segment(archive: Archive, draw: random.Random) -> Archive | None:
+    if len(archive.bounds) < 3:
+        return None
+    start, end = archive.bounds[0], archive.bounds[1]
+    del draw
+    return _with(archive, {name: None for name in archive.names() if f"/{start:016d}-{end:016d}." in name})
+
+
+def _signed_anew(archive: Archive, name: str, manifest: bytes) -> dict[str, bytes | None]:
+    """A manifest with a true signature, as only an insider can make it."""
+    digest = hashlib.sha256(manifest).hexdigest()
+    note = asyncio.run(sign_note(f"{ORIGIN}\nmanifest\n{digest}\n", [SIGNER]))
+    return {name: manifest, f"{name}.note": str(note).encode()}
+
+
+def _last_manifest(archive: Archive) -> tuple[str, dict[str, Any]]:
+    name = archive.named(".manifest.json")[-1]
+    return name, json.loads(archive.objects[name])
+
+
+def insider_signs_a_manifest_that_is_none(archive: Archive, draw: random.Random) -> Archive:
+    name, manifest = _last_manifest(archive)
+    member = draw.choice(["start", "end", "count", "tree", "objects", "previous"])
+    other = draw.choice([None, "x", {"size": "x", "root": 1}, [{"name": 1}], 1.5])
+    wrong = draw.choice([b"[]", b"{", canonical({each: manifest[each] for each in manifest if each != member})])
+    changed = json.dumps({**manifest, member: other}).encode()
+    return _with(archive, _signed_anew(archive, name, draw.choice([wrong, changed])))
+
+
+def insider_signs_another_root(archive: Archive, draw: random.Random) -> Archive:
+    name, manifest = _last_manifest(archive)
+    manifest["tree"] = {"size": manifest["tree"]["size"], "root": draw.randbytes(32).hex()}
+    return _with(archive, _signed_anew(archive, name, canonical(manifest)))
+
+
+def insider_signs_another_count(archive: Archive, draw: random.Random) -> Archive:
+    name, manifest = _last_manifest(archive)
+    manifest["count"] += draw.choice([-1, 1])
+    return _with(archive, _signed_anew(archive, name, canonical(manifest)))
+
+
+def insider_forgets_the_manifest_before(archive: Archive, draw: random.Random) -> Archive:
+    name, manifest = _last_manifest(archive)
+    manifest["previous"] = draw.randbytes(32).hex()
+    return _with(archive, _signed_anew(archive, name, canonical(manifest)))
+
+
+def insider_stores_an_object_that_is_not_whole(archive: Archive, draw: random.Random) -> Archive | None:
+    """And describes it as it is, so that only its content can be wrong."""
+    name, manifest = _last_manifest(archive)
+    at = draw.randrange(2)
+    described = manifest["objects"][at]
+    content = zstandard.ZstdDecompressor().stream_reader(archive.objects[described["name"]]).read()
+    if len(content) < 2:
+        return None
+    content = content[: -draw.randrange(1, min(36, len(content)))]
+    packed = draw.choice([zstandard.ZstdCompressor().compress(content), b"nothing that was compressed"])
+    manifest["objects"][at] = {
+        "name": described["name"],
+        "bytes": len(packed),
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "bytes_uncompressed": len(content) + draw.choice([0, 0, 1]),
+    }
+    signed = _signed_anew(archive, name, canonical(manifest))
+    return replace(_with(archive, {**signed, described["name"]: packed}), receipts=(), earlier=())
+
+
+TAMPERINGS: Final[tuple[Tampering, ...]] = (
+    edits_a_record,
+    deletes_a_record,
+    inserts_a_record,
+    swaps_two_records,
+    doubles_a_record,
+    writes_a_record_another_way,
+    cuts_off_the_end,
+    cuts_off_the_end_and_its_checkpoint,
+    signs_with_another_key,
+    replaces_a_content,
+    leaves_a_content_out,
+    changes_a_checkpoint,
+    removes_every_checkpoint,
+    removes_an_object,
+    adds_an_object,
+    flips_a_bit,
+    cuts_an_object_short,
+    exchanges_two_signatures,
+    hides_more_behind_an_object,
+    insider_edits_a_record_that_was_receipted,
+    insider_rewrites_what_was_checkpointed,
+    insider_drops_the_newest,
+    insider_leaves_an_outcome_out,
+    insider_puts_another_tenants_record_in,
+    insider_breaks_a_chain,
+    insider_removes_a_segment,
+    insider_signs_a_manifest_that_is_none,
+    insider_signs_another_root,
+    insider_signs_another_count,
+    insider_forgets_the_manifest_before,
+    insider_stores_an_object_that_is_not_whole,
+)
+
+
+def tampered(seed: int) -> tuple[Tampering, Archive] | None:
+    """The seed's tampering and what it leaves; None where it changed nothing."""
+    draw = random.Random(f"tampering {seed}")
+    before = honest(seed // len(TAMPERINGS))
+    tampering = TAMPERINGS[seed % len(TAMPERINGS)]
+    after = tampering(before, draw)
+    return None if after is None or after.objects == before.objects else (tampering, after)

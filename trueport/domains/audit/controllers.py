@@ -1,0 +1,71 @@
+"""The HTTP surface of the trail: checkpoints, keys, proofs, receipts."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from litestar import Controller, MediaType, Request, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+
+from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.schemas import (
+    CheckpointShown,
+    KeysShown,
+    ProofShown,
+    ReceiptShown,
+    show_checkpoint,
+    show_proof,
+    show_receipt,
+)
+from trueport.domains.audit.service import AuditLog
+from trueport.web.domain import Resources
+from trueport.web.guards import bound_tenant_principal, tenant
+
+TheLog = NamedDependency[AuditLog]
+Place = Annotated[int, QueryParameter(ge=0, le=2**53 - 1)]
+Size = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1)]
+Older = Annotated[int, QueryParameter(name="from", ge=0, le=2**53 - 1, description="size of the older tree")]
+Newer = Annotated[int, QueryParameter(name="to", ge=0, le=2**53 - 1, description="size of the newer tree")]
+
+
+def provide_audit_log(request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> AuditLog:
+    keys = LogKeys(resources.database, resources.settings.keys, resources.clock)
+    return AuditLog(resources.database, bound_tenant_principal(request).scope, keys, resources.clock)
+
+
+class AuditController(Controller):
+    """What the trail says of itself, for whoever checks it."""
+
+    path = "/trueportai-services/api/v1/audit"
+    tags: Sequence[str] = ("audit",)
+
+    @get("/checkpoint", access=tenant("audit:read"))
+    async def checkpoint(self, audit_log: TheLog, size: Size = None) -> CheckpointShown:
+        """Get the newest signed checkpoint, or the one over the first `size` records."""
+        return show_checkpoint(await audit_log.checkpoint(size))
+
+    @get("/checkpoint.note", access=tenant("audit:read"), media_type=MediaType.TEXT)
+    async def note(self, audit_log: TheLog) -> str:
+        """Get the newest checkpoint as the signed note that verifiers read."""
+        return (await audit_log.checkpoint()).note
+
+    @get("/keys", access=tenant("audit:read"))
+    async def keys(self, request: Request[Any, Any, Any], audit_log: TheLog) -> KeysShown:
+        """Get the public keys that verify this log's checkpoints."""
+        tenant_id = bound_tenant_principal(request).scope.tenant_id
+        return KeysShown(origin_of(tenant_id), [str(key) for key in await audit_log.verifier_keys()])
+
+    @get("/proofs/inclusion", access=tenant("audit:read"))
+    async def inclusion(self, audit_log: TheLog, seq: Place, size: Place) -> ProofShown:
+        """Get the proof that the record at a place is in the tree of a size."""
+        return show_proof(await audit_log.inclusion(seq, size))
+
+    @get("/proofs/consistency", access=tenant("audit:read"))
+    async def consistency(self, audit_log: TheLog, older: Older, newer: Newer) -> ProofShown:
+        """Get the proof that a newer tree begins with an older one."""
+        return show_proof(await audit_log.consistency(older, newer))
+
+    @get("/receipts/{interaction_id:str}", access=tenant("audit:read"))
+    async def receipt(self, audit_log: TheLog, interaction_id: FromPath[str]) -> ReceiptShown:
+        """Get the first record of a call, whose hash its answer carried as `x-trueport-receipt`, with its proof."""
+        return show_receipt(await audit_log.receipt_of(interaction_id))

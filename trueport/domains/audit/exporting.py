@@ -1,0 +1,120 @@
+"""A tenant's records in the form that the verifier reads: segments, each ending where a checkpoint was signed."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from trueport.audit.archive import (
+    FIRST_MANIFEST,
+    ArchivedRecord,
+    NamedObject,
+    Segment,
+    checkpoint_object,
+    segment_of,
+)
+from trueport.domains.analytics.api import AuditRecord
+from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.models import AuditCheckpoint
+from trueport.domains.audit.repository import Batches, Checkpoints, OrderedRecords, batch_of
+from trueport.kit.clock import to_epoch_us
+from trueport.kit.errors import NotFound, TrueportError
+from trueport.kit.tenancy import TenantScope
+from trueport.storage.documents import ContentStore
+from trueport.storage.mongo import Database
+
+MOST_RECORDS: Final = 10_000
+
+
+class LogHasHole(TrueportError):
+    """A record that has a place in the order is not in the database any more."""
+
+    code = "audit_log_hole"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A segment that ends with a checkpoint: what goes to the storage, in the order of writing."""
+
+    start: int
+    end: int
+    segment: Segment
+    checkpoint: NamedObject
+
+    @property
+    def objects(self) -> tuple[NamedObject, ...]:
+        return (*self.segment.objects, self.checkpoint)
+
+
+class Export:
+    """Makes the archive of one tenant. `contents` is where the sealed contents of its records lie."""
+
+    def __init__(self, database: Database, scope: TenantScope, keys: LogKeys, contents: ContentStore) -> None:
+        self._scope = scope
+        self._records = OrderedRecords(database, scope)
+        self._batches = Batches(database, scope)
+        self._checkpoints = Checkpoints(database, scope)
+        self._keys = keys
+        self._contents = contents
+
+    async def segments(self) -> AsyncIterator[Written]:
+        """The whole archive up to the newest checkpoint. Raises a kit Unavailable and LogHasHole."""
+        start, previous = 0, FIRST_MANIFEST
+        signers = await self._keys.signers(self._scope.tenant_id)
+        while (checkpoint := await self._next_end(start)) is not None:
+            records, root = await self._read(start, checkpoint.size)
+            segment = await segment_of(
+                self._scope.tenant_id,
+                start,
+                records,
+                root=root,
+                previous=previous,
+                origin=origin_of(self._scope.tenant_id),
+                signers=signers,
+            )
+            note = checkpoint_object(self._scope.tenant_id, checkpoint.size, checkpoint.note)
+            yield Written(start, checkpoint.size, segment, note)
+            start, previous = checkpoint.size, segment.manifest_sha256
+
+    async def _next_end(self, start: int) -> AuditCheckpoint | None:
+        """The last checkpoint within a segment's length of `start`, or the first one behind it."""
+        near = await self._checkpoints.last_between(start, start + MOST_RECORDS)
+        return near or await self._checkpoints.first_above(start)
+
+    async def _read(self, start: int, end: int) -> tuple[list[ArchivedRecord], bytes]:
+        found: list[ArchivedRecord] = []
+        root = b""
+        while start + len(found) < end:
+            at = start + len(found)
+            stored = await self._batches.beginning_before(at + 1)
+            if stored is None or stored.end <= at:
+                raise LogHasHole(f"The order has no record {at}.")
+            batch = batch_of(stored)
+            ids = batch.ids[at - batch.start : end - batch.start]
+            records = await self._records.named(ids)
+            if len(records) < len(set(ids)):
+                raise LogHasHole(f"Of the records {at} to {at + len(ids)} some are not in the database.")
+            found += await self._with_contents([records[each] for each in ids])
+            root = batch.root
+        return found, root
+
+    async def _with_contents(self, records: Sequence[AuditRecord]) -> list[ArchivedRecord]:
+        """The records with their sealed contents; without those that the storage has no more, as after an erasure."""
+        objects: dict[str, bytes | None] = {}
+        found: list[ArchivedRecord] = []
+        for record in records:
+            reference = record.content_reference
+            blobs: tuple[bytes, ...] = ()
+            if reference is not None:
+                if reference.object not in objects:
+                    objects[reference.object] = await self._object(reference.object)
+                data = objects[reference.object]
+                # One ciphertext a record: what its description pins.
+                blobs = () if data is None else (data[reference.offset : reference.offset + reference.length],)
+            found.append(ArchivedRecord(record.canonical, to_epoch_us(record.created_at), blobs))
+        return found
+
+    async def _object(self, name: str) -> bytes | None:
+        try:
+            return await self._contents.get(name)
+        except NotFound:
+            return None

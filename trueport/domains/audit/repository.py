@@ -1,0 +1,217 @@
+"""All queries of this domain."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from trueport.audit.canonical import leaf_hash, parse
+from trueport.audit.records import record_id
+from trueport.audit.sequencer import Batch, Break, Link, Waiting
+from trueport.audit.tree import HASH_BYTES, Edge
+from trueport.domains.analytics.api import AuditRecord
+from trueport.domains.audit.models import (
+    AuditBatch,
+    AuditCheckpoint,
+    AuditTile,
+    SigningKey,
+    StoredBreak,
+    numbered,
+)
+from trueport.kit.clock import from_epoch_us
+from trueport.storage.mongo import Duplicate, store_errors
+from trueport.storage.platform import PlatformRepository
+from trueport.storage.scoped import TenantRepository
+
+# The embedded server takes disproportionately long for more.
+_NAMES_AT_ONCE: Final = 100
+
+
+class SigningKeys(PlatformRepository[SigningKey]):
+    model = SigningKey
+
+
+class Batches(TenantRepository[AuditBatch]):
+    model = AuditBatch
+
+    async def newest(self) -> AuditBatch | None:
+        page = await self.page(limit=1)
+        return page.items[0] if page.items else None
+
+    async def beginning_before(self, place: int) -> AuditBatch | None:
+        """The last batch that begins before `place`."""
+        found = await self._below(numbered(self.scope.tenant_id, place))
+        return found[0] if found else None
+
+    async def _below(self, name: str) -> list[AuditBatch]:
+        with store_errors():
+            cursor = self._collection.find(self._scoped([{"_id": {"$lt": name}}])).sort("_id", -1).limit(1)
+            return [self._shape(document) for document in await cursor.to_list()]
+
+
+class Checkpoints(TenantRepository[AuditCheckpoint]):
+    model = AuditCheckpoint
+
+    async def newest(self) -> AuditCheckpoint | None:
+        page = await self.page(limit=1)
+        return page.items[0] if page.items else None
+
+    async def last_between(self, low: int, high: int) -> AuditCheckpoint | None:
+        """The largest one above `low` and up to `high`."""
+        return await self._one(numbered(self.scope.tenant_id, low), numbered(self.scope.tenant_id, high), -1)
+
+    async def first_above(self, low: int) -> AuditCheckpoint | None:
+        return await self._one(numbered(self.scope.tenant_id, low), f"{self.scope.tenant_id}|~", 1)
+
+    async def _one(self, above: str, up_to: str, direction: int) -> AuditCheckpoint | None:
+        with store_errors():
+            cursor = self._collection.find(self._scoped([{"_id": {"$gt": above, "$lte": up_to}}]))
+            found = await cursor.sort("_id", direction).limit(1).to_list()
+        return self._shape(found[0]) if found else None
+
+
+class StoredTiles(TenantRepository[AuditTile]):
+    model = AuditTile
+
+    async def full(self, level: int) -> int:
+        """How many there are of a level; they have no gaps."""
+        with store_errors():
+            wanted = self._scoped([{"_id": {"$lt": tile_id(self.scope.tenant_id, level + 1, 0)}}])
+            found = await self._collection.find(wanted).sort("_id", -1).limit(1).to_list()
+        newest = self._shape(found[0]) if found else None
+        return newest.index + 1 if newest is not None and newest.level == level else 0
+
+    async def roots(self, level: int, start: int, end: int) -> list[bytes]:
+        """Of the tiles [start, end) of a level. At most 256."""
+        names = [tile_id(self.scope.tenant_id, level, index) for index in range(start, end)]
+        with store_errors():
+            found = await self._collection.find(self._scoped([{"_id": {"$in": names}}])).sort("_id", 1).to_list()
+        return [self._shape(document).root for document in found]
+
+
+def tile_id(tenant_id: str, level: int, index: int) -> str:
+    return numbered(f"{tenant_id}|{level:02d}", index)
+
+
+class OrderedRecords(TenantRepository[AuditRecord]):
+    """The records of a tenant, as far as their order is concerned."""
+
+    model = AuditRecord
+
+    async def without_place(self, most: int) -> list[AuditRecord]:
+        """Those that wait; of each writer the first ones."""
+        with store_errors():
+            cursor = self._collection.find(self._scoped([{"batch": None}]))
+            found = await cursor.sort([("writer", 1), ("wseq", 1)]).limit(most).to_list()
+        return [self._shape(document) for document in found]
+
+    async def note_batch(self, ids: Sequence[str], start: int) -> None:
+        """Note with the records that the batch from `start` on has given them their places.
+
+        Not each place with its record: a command for each record is ten times as much work for the database.
+        """
+        with store_errors():
+            for at in range(0, len(ids), _NAMES_AT_ONCE):
+                wanted = self._scoped([{"_id": {"$in": list(ids[at : at + _NAMES_AT_ONCE])}, "batch": None}])
+                await self._collection.update_many(wanted, {"$set": {"batch": start}})
+
+    async def at_links(self, links: Sequence[Link]) -> list[AuditRecord]:
+        found: list[AuditRecord] = []
+        for link in links:
+            wanted = {"writer": link.writer, "wseq": link.wseq}
+            found += await self.find(wanted, limit=10)
+        return found
+
+    async def named(self, ids: Sequence[str]) -> dict[str, AuditRecord]:
+        """Those of these names that are there."""
+        found: list[AuditRecord] = []
+        with store_errors():
+            for at in range(0, len(ids), _NAMES_AT_ONCE):
+                wanted = self._scoped([{"_id": {"$in": list(ids[at : at + _NAMES_AT_ONCE])}}])
+                found += [self._shape(document) for document in await self._collection.find(wanted).to_list()]
+        return {record.id: record for record in found}
+
+    async def first_of(self, interaction_id: str) -> AuditRecord:
+        """The intent of an interaction, or the outcome of one that had none. Raises NotFound."""
+        intent = await self.find_one({"_id": record_id(interaction_id, "intent")})
+        return intent or await self.get(record_id(interaction_id, "outcome"))
+
+
+class StoredLog:
+    """A tenant's Log in the database."""
+
+    def __init__(self, records: OrderedRecords, batches: Batches) -> None:
+        self._records = records
+        self._batches = batches
+
+    @property
+    def tenant_id(self) -> str:
+        return self._batches.scope.tenant_id
+
+    async def last(self) -> Batch | None:
+        newest = await self._batches.newest()
+        return None if newest is None else batch_of(newest)
+
+    async def add(self, batch: Batch) -> bool:
+        try:
+            await self._batches.insert(_document_of(batch))
+        except Duplicate:
+            # It may be our own, of which the acknowledgement was lost.
+            return await self._batches.get(numbered(batch.tenant_id, batch.start)) == _document_of(batch)
+        return True
+
+    async def place(self, batch: Batch) -> None:
+        await self._records.note_batch(batch.ids, batch.start)
+
+    async def waiting(self, most: int) -> Sequence[Waiting]:
+        return [_waiting(record) for record in await self._records.without_place(most)]
+
+    async def leaves_at(self, links: Iterable[Link]) -> Mapping[Link, bytes]:
+        found = await self._records.at_links(sorted(links))
+        return {
+            Link(record.writer, record.wseq): bytes.fromhex(record.leaf) for record in found if record.batch is not None
+        }
+
+
+def batch_of(stored: AuditBatch) -> Batch:
+    return Batch(
+        tenant_id=stored.tenant_id,
+        start=stored.start,
+        ids=tuple(stored.ids),
+        leaves=hashes_in(stored.leaves),
+        edge=Edge(stored.end, hashes_in(stored.edge)),
+        previous=stored.previous,
+        at_us=stored.at_us,
+        breaks=tuple(Break(each.writer, each.wseq, each.why) for each in stored.breaks),
+    )
+
+
+def hashes_in(data: bytes) -> tuple[bytes, ...]:
+    return tuple(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
+
+
+def _document_of(batch: Batch) -> AuditBatch:
+    return AuditBatch(
+        id=numbered(batch.tenant_id, batch.start),
+        tenant_id=batch.tenant_id,
+        created_at=from_epoch_us(batch.at_us),
+        start=batch.start,
+        end=batch.end,
+        ids=list(batch.ids),
+        leaves=b"".join(batch.leaves),
+        edge=b"".join(batch.edge.hashes),
+        previous=batch.previous,
+        at_us=batch.at_us,
+        breaks=[StoredBreak(writer=each.writer, wseq=each.wseq, why=each.why) for each in batch.breaks],
+    )
+
+
+def _waiting(record: AuditRecord) -> Waiting:
+    # The hash of what is there, and not the one beside it: the tree is over the bytes that a reader will find.
+    parsed = parse(record.canonical)
+    return Waiting(
+        id=record.id,
+        leaf=leaf_hash(record.canonical),
+        writer=record.writer,
+        wseq=record.wseq,
+        prev=str(parsed["prev"]),
+        at_us=int(parsed["at"]),
+    )
