@@ -43,6 +43,7 @@ BUILT_IN: Final = {
     "config": "trueport.domains.config",
     "proxy": "trueport.domains.proxy",
     "analytics": "trueport.domains.analytics",
+    "audit": "trueport.domains.audit",
 }
 ENTRY_POINTS: Final = "trueport.domains"
 

@@ -11,6 +11,7 @@ import secrets
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
@@ -36,7 +37,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "REDIS_URL": "memory: (one worker only) or redis://… or rediss://…",
     "LEDGER_URL": "SQLAlchemy async URL of the money ledger",
     "STORAGE_URL": "default content storage of tenants: file: or file:///…",
-    "DETECTION_URL": "onnx:, rules: or triton://host:8001",
+    "DETECTION_URL": "onnx:, onnx:/folder/of/a/model, rules: or triton://host:8001",
+    "DEEP_DETECTION_URL": "what reads recorded content after the call, in the same forms; empty: DETECTION_URL",
+    "SCANS_PER_MINUTE": "how many calls' recorded content each process reads after the call; 0 leaves them to others",
     "MAIL_URL": "file:, smtp://… or smtps://…",
     "PUBLIC_URL": "address under which people reach this server; tenants live on its subdomains",
     "SECRET_KEY": "token signing key, at least 32 characters; several, comma-separated, to rotate (first signs)",
@@ -119,6 +122,8 @@ class Settings:
     redis_url: Secret
     storage_url: str
     detection_url: str
+    deep_detection_url: str | None
+    scans_per_minute: int
     domains: tuple[str, ...]
     server: ServerSettings
     spool: SpoolSettings
@@ -158,6 +163,7 @@ class Settings:
             "redis_url": without_password(self.redis_url.reveal()),
             "storage_url": without_password(self.storage_url),
             "detection_url": without_password(self.detection_url),
+            "deep_detection_url": without_password(self.deep_detection_url or ""),
             "domains": list(self.domains),
             "host": self.server.host,
             "port": self.server.port,
@@ -210,7 +216,7 @@ def load_settings(
     mongodb_uri = reader.take("MONGODB_URI", "embedded:", _url("embedded:", "mongodb", "mongodb+srv"))
     redis_url = reader.take("REDIS_URL", "memory:", _url("memory:", "redis", "rediss", "unix"))
     storage_url = reader.take("STORAGE_URL", "file:", _url("file:", "file", "s3", "az", "gs"))
-    detection_url = reader.take("DETECTION_URL", "rules:", _url("onnx:", "rules:", "triton"))
+    detection_url = reader.take("DETECTION_URL", "onnx:", _engine)
     port = reader.take("PORT", "8080", _whole(0, 65535))
     host = reader.take("HOST", "127.0.0.1", str)
     workers = reader.take("WORKERS", "1", _whole(1, 256))
@@ -255,6 +261,8 @@ def load_settings(
         redis_url=Secret(redis_url),
         storage_url=storage_url,
         detection_url=detection_url,
+        deep_detection_url=reader.take("DEEP_DETECTION_URL", "", lambda raw: _engine(raw) if raw else None),
+        scans_per_minute=reader.take("SCANS_PER_MINUTE", "600", _whole(0, 60_000)),
         domains=reader.take("DOMAINS", ",".join(DOMAINS), _some_of(DOMAINS)),
         server=settings_server,
         spool=spool,
@@ -390,6 +398,14 @@ def _url(*forms: str) -> Callable[[str], str]:
         raise ValueError(f"{without_password(raw)!r} is not one of {shown}")
 
     return parse
+
+
+def _engine(raw: str) -> str:
+    """Accepts the engines of the product, another model's folder, and the name of an installed plug-in with a colon."""
+    scheme, _, rest = raw.partition(":")
+    if (scheme == "onnx" and rest.startswith("/")) or scheme in entry_points(group="trueport.detectors").names:
+        return raw
+    return _url("onnx:", "rules:", "triton")(raw)
 
 
 def _says_where(url: str) -> bool:

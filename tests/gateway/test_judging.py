@@ -57,13 +57,15 @@ class Policies:
     seen: list[Any] = field(default_factory=list)
     contexts: list[Any] = field(default_factory=list)
     is_empty: bool = False
-    policies: tuple[str, ...] = ("redact", "block")
+    policies: tuple[Any, ...] = (SimpleNamespace(id="redact", digest="", reads_after=False),)
+    side: Any = "input"
     code: str | None = None
     wanted: frozenset[Category] = frozenset({"pii", "prompt_injection"})
     timeout_s: float = 1.0
 
     def for_call(self, side: str, context: Any) -> "Policies":
         self.contexts.append((side, context))
+        self.side = side
         return self
 
     def custom(self, passage: Passage) -> tuple[Finding, ...]:  # noqa: ARG002 - as the real ones have it
@@ -327,4 +329,6 @@ async def test_failures_and_scores_are_in_the_judgement_and_no_text() -> None:
     assert found.judgement is not None
     assert [(one.detector, one.code) for one in found.judgement.failures] == [("onnx", "timeout")]
     assert [one.path for one in found.judgement.scores] == ["messages[0].content"]
+    # Whoever reads again needs to know for whom.
+    assert found.judgement.policies == ("redact",)
     assert "canary" not in repr(found.judgement)

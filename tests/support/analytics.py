@@ -9,12 +9,12 @@ from trueport.audit.canonical import canonical, leaf_hash
 from trueport.audit.records import VERSION, Kind
 from trueport.audit.segment import Frame
 from trueport.audit.shipper import ShippedRecord, shipped
-from trueport.domains.analytics.models import AuditRecord, InteractionRow, Violation
+from trueport.domains.analytics.models import AuditRecord, InteractionRow, Scan, Violation
 from trueport.kit.clock import to_epoch_us
 from trueport.kit.ids import new_id
 from trueport.storage.mongo import Database, Document
 
-TENANT_COLLECTIONS.update({+AuditRecord, +InteractionRow, +Violation})
+TENANT_COLLECTIONS.update({+AuditRecord, +InteractionRow, +Violation, +Scan})
 
 
 class Trail:

@@ -30,7 +30,7 @@ from trueport.web.domain import Domain, Resources
 TENANT_COLLECTIONS.update({+ApiKey, +Membership})
 
 # The domains under test; their routes are walked by tests/web/test_access_matrix.py.
-HOSTED = ("auth", "config", "analytics")
+HOSTED = ("auth", "config", "analytics", "audit")
 PASSWORD = "correct horse battery staple"
 LOOPBACK = "127.0.0.1"
 OUTSIDE = "203.0.113.9"
@@ -116,7 +116,8 @@ def client_of(app: Any, address: str = LOOPBACK) -> httpx.AsyncClient:  # Litest
 
 
 def settings_of(folder: Path, **environ: str) -> Settings:
-    given = {"TRUEPORT_DATA_DIR": str(folder), "TRUEPORT_SECRET_KEY": "s" * 40, "TRUEPORT_KEK": "k" * 40, **environ}
+    given = {"TRUEPORT_DATA_DIR": str(folder), "TRUEPORT_SECRET_KEY": "s" * 40, "TRUEPORT_KEK": "k" * 40,
+             "TRUEPORT_DETECTION_URL": "rules:", **environ}  # fmt: skip
     return load_settings(given)
 
 

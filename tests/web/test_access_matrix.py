@@ -79,7 +79,14 @@ async def town(house: House) -> Town:
     await house.join(tenant, "viewer")
     listing = await house.client.get("/platform/api/service/members", headers=await house.as_member(owner, tenant))
     spare = listing.json()["data"][0]["id"]
-    return Town(house, tenant, members, foreign, foreign_owner, {"key_id": key.stored.id, "member_id": spare})
+    return Town(
+        house,
+        tenant,
+        members,
+        foreign,
+        foreign_owner,
+        {"key_id": key.stored.id, "member_id": spare},
+    )
 
 
 def refused(response: httpx.Response) -> bool:

@@ -1,5 +1,6 @@
 """`trueport config`: the settings of the process, and the configuration of tenants."""
 
+import asyncio
 from pathlib import Path
 
 import click
@@ -16,8 +17,10 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
+from trueport.detection.embedding import gives_embeddings
 from trueport.domains.config.api import (
     check_tenant_file,
+    has_topics,
     read_secrets,
     read_tenant_file,
     write_tenant_file,
@@ -65,7 +68,8 @@ def apply_file(file: Path, slug: str, *, dry_run: bool, as_json: bool, config_fi
     if wanted.tenant not in (None, slug):
         raise InvalidRequest(f"The file is for the tenant {wanted.tenant!r}, not for {slug!r}.")
     egress = egress_policy(settings)
-    check_tenant_file(wanted, PROVIDER_NAMES, egress)
+    tells_topics = not has_topics(wanted) or asyncio.run(gives_embeddings(settings.detection_url, settings.data_dir))
+    check_tenant_file(wanted, PROVIDER_NAMES, egress, tells_topics=tells_topics)
     secrets = read_secrets(wanted)
     if dry_run:
         show({"tenant": slug, "valid": True}, as_json=as_json)

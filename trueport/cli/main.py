@@ -3,12 +3,15 @@
 import click
 
 from trueport import __version__
+from trueport.cli.audit import audit
 from trueport.cli.config import config
 from trueport.cli.demo import demo
+from trueport.cli.detect import detect
 from trueport.cli.doctor import doctor
 from trueport.cli.init import init
 from trueport.cli.keys import keys
 from trueport.cli.models import models
+from trueport.cli.policy import policy
 from trueport.cli.serve import serve
 from trueport.cli.simulate import simulate
 from trueport.cli.triton import triton
@@ -24,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (demo, serve, init, doctor, config, keys, simulate, models, triton):
+for command in (demo, serve, init, doctor, config, keys, simulate, detect, models, policy, triton, audit):
     main.add_command(command)

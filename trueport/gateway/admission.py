@@ -1,6 +1,6 @@
 """The gates before anything is recorded: may this key use this model, is there a target, is there room and money."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trueport.gateway.call import Admitted, Call, Caller, Request, Wire
@@ -70,6 +70,31 @@ async def admit(
         user=subject.user,
         user_is_for_record=stated is not None,
         cache_s=route.cache_s,
+    )
+    return admitted, granted.reservation
+
+
+async def admit_own(
+    call: Call, caller: Caller, request: Request, snapshot: TenantSnapshot, tools: Tools, *, keeps_content: bool
+) -> tuple[Admitted, Reservation]:
+    """The same for a call that no provider answers: it has no targets and costs nothing, so no budget is asked."""
+    stated = _stated_tag(call)
+    subject = _Subject(caller, stated or _tag(request), request.model)
+    input_tokens = estimate_input_tokens(request.members, request.body, request.model or "")
+    ask = _ask(call, request, replace(snapshot, budgets=()), (), subject, input_tokens, tools)
+    granted = await tools.limits.reserve(ask)
+    admitted = Admitted(
+        call,
+        caller,
+        request,
+        snapshot,
+        (),
+        headers(granted.standing),
+        request.model,
+        input_tokens,
+        user=subject.user,
+        user_is_for_record=stated is not None,
+        keeps_content=keeps_content,
     )
     return admitted, granted.reservation
 

@@ -76,6 +76,7 @@ Kind = Literal[
     "models",  # lists or describes models
     "media",  # reads or makes images and sounds
     "state",  # an object kept at the provider: a file, a batch, a stored response
+    "own",  # answered by the gateway itself, whoever's routes there are
     "other",
 ]
 
@@ -163,14 +164,20 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the policies made of the texts on one side of a call. Never holds a text."""
+    """What the policies made of the texts on one side of a call. Never holds a text.
+
+    `policies` are the ids of those that held, named where a detector failed: they are asked again later.
+    `reading` is everything that was found, acted on or not, in the form of records (detection.policy.replay).
+    """
 
     side: Side
     decision: Decision
     hits: tuple["Hit", ...] = ()
     scores: tuple[Scored, ...] = ()
     failures: tuple[Failure, ...] = ()
+    policies: tuple[str, ...] = ()
     took_us: int = 0
+    reading: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +229,7 @@ class Admitted:
     `model` is the one asked for, the model behind it where that was an alias; `model_counted`
     and `user` are those that limits and budgets count the call under, `input_tokens_estimate` about what its input is.
     `user_is_for_record` when the client sent that tag in the header made for it. `cache_s` is how long its answer may
-    be given again, 0 for never.
+    be given again, 0 for never. `keeps_content` is off where the record holds but a keyed digest of what was asked.
     """
 
     call: Call
@@ -237,6 +244,7 @@ class Admitted:
     user: str | None = None
     user_is_for_record: bool = False
     cache_s: int = 0
+    keeps_content: bool = True
 
 
 @dataclass(frozen=True, slots=True)

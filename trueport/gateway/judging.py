@@ -13,10 +13,12 @@ from typing import Final
 
 from trueport.detection.engine import Engine
 from trueport.detection.policy import ActivePolicies, Context, Judged, Span, Unscannable, Verdict
+from trueport.detection.policy.replay import reading_fields
 from trueport.detection.redact import Placeholders
 from trueport.detection.types import Category, Finding, Passage, Reading, Side
 from trueport.gateway import texts as bodies
 from trueport.gateway.call import Admitted, Judgement, Recorded, Scored, Screened
+from trueport.gateway.guard.factory import guard_for
 from trueport.gateway.json_gate import read_object
 from trueport.gateway.ports import StreamGuard
 from trueport.gateway.screening import ContentBlocked, DetectorUnavailable, Inspected
@@ -47,24 +49,44 @@ def policies_for(admitted: Admitted, side: Side, target: Target | None) -> Activ
     policies = admitted.snapshot.policies
     if policies is None or not policies.policies:
         return None
+    active = policies.for_call(side, context_of(admitted, target))
+    return None if active.is_empty else active
+
+
+def context_of(admitted: Admitted, target: Target | None) -> Context:
+    """What of a call decides which policies hold for it."""
     providers = {one.credential.provider for one in ([target] if target else admitted.targets)}
-    context = Context(
+    return Context(
         environment=admitted.caller.environment,
         key_id=admitted.caller.key_id,
         model=admitted.model,
         provider=next(iter(providers)) if len(providers) == 1 else None,
         user=admitted.user,
     )
-    active = policies.for_call(side, context)
-    return None if active.is_empty else active
+
+
+def reads_after(admitted: Admitted) -> list[ActivePolicies]:
+    """The policies that read the call's recorded content once it is over, for each side that has some.
+
+    Who will serve is not known yet, so that a policy for some providers holds when any target may lead to one.
+    """
+    policies = admitted.snapshot.policies
+    if policies is None or not any(policy.reads_after for policy in policies.policies):
+        return []
+    context = context_of(admitted, None)
+    sides: tuple[Side, ...] = ("input", "output")
+    found = (policies.for_scan(side, context) for side in sides)
+    return [active for active in found if not active.is_empty]
 
 
 class PolicyScreener:
     """Implements Screener with the detection engine and the policies in each tenant's snapshot."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
+    def __init__(self, engine: Engine, clock: Clock, *, patience_s: float | None = None) -> None:
+        """patience_s: how long detectors may take; as long as the policies say without it."""
         self.engine = engine
         self._clock = clock
+        self._patience_s = patience_s
 
     async def inspect_input(self, recorded: Recorded) -> Screened:
         admitted = recorded.admitted
@@ -79,12 +101,13 @@ class PolicyScreener:
             found = bodies.of_request(wire, request)
         read = await self._read(found, active)
         verdict = active.decide(read.entries)
-        judgement = self._judgement("input", verdict, read, started_s)
+        judgement = self._judgement(active, verdict, read, started_s, _About(admitted, None))
         if verdict.action == "block":
             return Screened(recorded, "block", judgement, _refusal("input", verdict))
         if verdict.action != "redact":
             return Screened(recorded, verdict.action, judgement)
         placeholders = Placeholders()
+        placeholders.avoid(part.passage.text for part in found.parts)
         try:
             body = found.with_texts(_edits(found, read, verdict, placeholders))
         except NotEditable:
@@ -116,11 +139,12 @@ class PolicyScreener:
             if active is not None:
                 read = await self._read(found, active)
                 verdict = active.decide(read.entries)
-                judgement = self._judgement("output", verdict, read, started_s)
+                judgement = self._judgement(active, verdict, read, started_s, _About(admitted, target))
                 if verdict.action == "block":
                     return Inspected(b"", judgement, _refusal("output", verdict))
                 if verdict.action == "redact":
-                    edits = _edits(found, read, verdict, Placeholders())
+                    own = placeholders.for_answer() if placeholders is not None else Placeholders()
+                    edits = _edits(found, read, verdict, own)
             if restores and placeholders is not None:
                 edits = _restored(found, edits, placeholders)
             return Inspected(found.with_texts(edits), judgement)
@@ -129,9 +153,18 @@ class PolicyScreener:
             return Inspected(b"", blocked, ContentBlocked("output"))
 
     def guard(self, admitted: Admitted, target: Target, placeholders: Placeholders | None = None) -> StreamGuard | None:
-        if policies_for(admitted, "output", target) is None and not (placeholders and placeholders.is_reversible):
+        active = policies_for(admitted, "output", target)
+        if active is None and not (placeholders and placeholders.is_reversible):
             return None
-        return HeldAnswer(self, admitted, target, placeholders)
+        wire, request = admitted.call.dialect.wire, admitted.request
+        known = guard_for(wire, request, active, self.engine, self.now_s, placeholders)
+        return known or HeldAnswer(self, admitted, target, placeholders)
+
+    async def judge(self, found: Texts, active: ActivePolicies) -> Judgement:
+        """What the policies make of texts that nothing can be done about any more."""
+        started_s = self._clock.monotonic()
+        read = await self._read(found, active)
+        return self._judgement(active, active.decide(read.entries), read, started_s)
 
     def now_s(self) -> float:
         return self._clock.monotonic()
@@ -168,27 +201,50 @@ class PolicyScreener:
     ) -> list[Reading]:
         if not passages or not wanted:
             return [Reading()] * len(passages)
-        return await self.engine.read(passages, wanted, timeout_s=active.timeout_s)
+        return await self.engine.read(passages, wanted, timeout_s=self._patience_s or active.timeout_s)
 
     async def _engine_reads_spread(self, spread: Sequence[Joined], active: ActivePolicies) -> list[Reading]:
         wanted = [active.wanted & (_CUT if one.kind == "seams" else _SPREAD) for one in spread]
         read = (self._engine_reads([one.passage], kinds, active) for one, kinds in zip(spread, wanted, strict=True))
         return [readings[0] for readings in await asyncio.gather(*read)]
 
-    def _judgement(self, side: Side, verdict: Verdict, read: "_Read", started_s: float) -> Judgement:
+    def _judgement(
+        self,
+        active: ActivePolicies,
+        verdict: Verdict,
+        read: "_Read",
+        started_s: float,
+        about: "_About | None" = None,
+    ) -> Judgement:
         judged = [entry for entry in read.entries if isinstance(entry, Judged)]
+        failures = dict.fromkeys(
+            failure for entry in judged for failure in entry.reading.failures if failure.categories
+        )
         return Judgement(
-            side=side,
+            side=active.side,
             decision=verdict.action,
             hits=verdict.hits,
             scores=tuple(
                 Scored(entry.path, entry.passage.role, entry.reading.scores) for entry in judged if entry.reading.scores
             ),
-            failures=tuple(
-                dict.fromkeys(failure for entry in judged for failure in entry.reading.failures if failure.categories)
-            ),
+            failures=tuple(failures),
+            policies=tuple(policy.id for policy in active.policies) if failures else (),
             took_us=int((self._clock.monotonic() - started_s) * 1e6),
+            reading=None if about is None else about.reading(read, active),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The call that is judged, and who serves it where that is known."""
+
+    admitted: Admitted
+    target: Target | None
+
+    def reading(self, read: "_Read", active: ActivePolicies) -> Mapping[str, object]:
+        admitted = self.admitted
+        is_user_kept = admitted.user is None or admitted.user_is_for_record
+        return reading_fields(read.entries, active, context_of(admitted, self.target), is_user_kept=is_user_kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +339,9 @@ def _restore_spread(members: Sequence[int], texts: dict[int, str], found: Texts,
 
 
 class HeldAnswer:
-    """Implements StreamGuard for any form of stream: nothing leaves until all of it has been seen."""
+    """Implements StreamGuard for forms of streams that nobody knows: nothing leaves until all of it has been seen."""
+
+    refusal: TrueportError | None = None
 
     def __init__(self, screener: PolicyScreener, admitted: Admitted, target: Target, placeholders: Placeholders | None):
         self._screener = screener
@@ -314,3 +372,6 @@ class HeldAnswer:
         if inspected.refusal is not None:
             raise inspected.refusal
         return inspected.body
+
+    async def observe(self) -> None:
+        """Everything has been read."""

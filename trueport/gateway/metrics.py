@@ -74,6 +74,23 @@ class GatewayMetrics:
             "trueport_inspection_seconds", "Time policies took over one side of a call", ["side"], buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
+        self.scans = Counter(
+            "trueport_scans", "Readings of recorded content after the call", ["result"], registry=registry
+        )
+        self.scan_violations = Counter("trueport_scan_violations", "Violations found after the call", registry=registry)
+        # Every process sees the same queue.
+        self.scans_waiting = Gauge(
+            "trueport_scans_waiting", "Calls whose content is still to be read", registry=registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.scans_oldest_seconds = Gauge(
+            "trueport_scans_oldest_seconds", "How long the oldest of them has waited", registry=registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        self._held = Histogram(
+            "trueport_held_seconds", "The longest that policies held back a part of an answer that was there",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
         self._call_children: dict[tuple[str, End, int], Counter] = {}
         self._token_children: dict[tuple[str, str], Counter] = {}
         self._second_children: dict[str, Histogram] = {}
@@ -102,6 +119,8 @@ class GatewayMetrics:
             self._first_byte.observe(outcome.first_byte_us / 1e6)
         for judgement in outcome.judgements:
             self._count_judgement(judgement)
+        if any(judgement.side == "output" for judgement in outcome.judgements):
+            self._held.observe(outcome.held_ms / 1_000)
         if outcome.usage is not None:
             self._count_tokens("input", outcome.usage_source, outcome.usage.input_tokens)
             self._count_tokens("output", outcome.usage_source, outcome.usage.output_tokens)

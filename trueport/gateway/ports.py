@@ -21,8 +21,10 @@ from trueport.gateway.routing import Draw
 from trueport.gateway.snapshot import Target, TenantSnapshot
 from trueport.gateway.upstream import Upstream
 from trueport.kit.clock import Clock
+from trueport.kit.errors import TrueportError
 
 if TYPE_CHECKING:
+    from trueport.detection.engine import Engine
     from trueport.detection.redact import Placeholders
     from trueport.gateway.screening import Inspected
 
@@ -101,14 +103,21 @@ class StreamGuard(Protocol):
         """What has been decided so far."""
 
     @property
+    def refusal(self) -> TrueportError | None:
+        """What the stream ends with behind what has left; None as long as it may go on."""
+
+    @property
     def held_ms(self) -> int:
-        """How long text that was there has waited."""
+        """The longest that something which was there has waited."""
 
     async def feed(self, piece: bytes) -> bytes:
-        """What may leave now. Raises the TrueportError that the stream ends with when policy blocks it."""
+        """What may leave now. Raises the TrueportError that the stream ends with when that is nothing."""
 
     async def finish(self) -> bytes:
-        """What may leave once the stream is over. Raises as `feed` does."""
+        """What may leave once the stream is over, or has broken off. Raises as `feed` does."""
+
+    async def observe(self) -> None:
+        """Read for the record what nothing waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class Tools:
     """Everything a call needs beside itself.
 
     `wires` has a dialect for each wire, to read what its providers answer; `wire_of` the wire of each provider by
-    name; `draw` the random numbers that spread load.
+    name; `draw` the random numbers that spread load; `engine` reads for what the gateway answers itself.
     """
 
     callers: Callers
@@ -137,3 +146,4 @@ class Tools:
     metrics: GatewayMetrics
     clock: Clock
     draw: Draw = random
+    engine: "Engine | None" = None

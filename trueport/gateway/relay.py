@@ -17,6 +17,7 @@ from trueport.gateway.cache import KeptAnswer, name_of
 from trueport.gateway.call import (
     Admitted,
     Call,
+    Caller,
     End,
     HeaderList,
     Outcome,
@@ -32,10 +33,12 @@ from trueport.gateway.dialects.google_streams import ArrayReader, payload
 from trueport.gateway.dialects.meter import UNREADABLE
 from trueport.gateway.limits.base import BudgetSpent, RateLimited, headers
 from trueport.gateway.objects.ownership import EventNotes, bind, further, noted
+from trueport.gateway.own.answering import answer_here, own_answer
 from trueport.gateway.ports import StreamGuard, Tools
 from trueport.gateway.repeats import key_of
 from trueport.gateway.screening import ContentBlocked, DetectorUnavailable, screen_input
 from trueport.gateway.settlement import Settlement
+from trueport.gateway.snapshot import TenantSnapshot
 from trueport.gateway.streaming import SseSplitter, events
 from trueport.gateway.tokens import CAREFUL, estimate_input_tokens
 from trueport.gateway.translate.rules import UnreadableAnswer
@@ -71,11 +74,21 @@ async def relay(call: Call, tools: Tools) -> Reply:
     except TrueportError as error:
         tools.metrics.rejected_keys.inc()
         return refusal(call, error)
+    return await relay_for(call, caller, snapshot, tools)
+
+
+async def relay_for(call: Call, caller: Caller, snapshot: TenantSnapshot, tools: Tools) -> Reply:
+    """The same for a caller who has been authenticated."""
     settlement = Settlement(call, caller, snapshot, tools)
     try:
         query = without_key(call.query)
         request = call.dialect.read(call.method, call.path, query, _content_type(call), call.body)
         settlement.request = request
+        answer = own_answer(request, snapshot)
+        if answer is not None:
+            head, body = await answer_here(call, caller, request, answer, settlement, tools)
+            receipt = settlement.record.receipt if settlement.record else ""
+            return Reply(200, [*head, *own_headers(call, settlement, decision=b"allow", receipt=receipt)], body)
         admitted, settlement.reservation = await admit(call, caller, request, snapshot, tools)
         admitted = await bind(admitted, tools.objects, tools.wire_of)
         settlement.record = tools.recorder.intent(admitted)
@@ -349,46 +362,82 @@ async def _stream(
     call = answered.admitted.call
     reader = _reader(answered)
     revocation = _RevocationWatch(answered)
-    content = bytearray()
-    sent = 0
+    delivered = _Delivered()
     error: TrueportError | None = None
     stop: BaseException | None = None
     try:
         yield b""
+        if guard is not None:
+            yield b""  # the head of the answer does not wait for the first text that policies let go
         async for batch in _batches(answered, reader, guard):
-            if not answered.admitted.caller.is_live():
-                raise KeyRevoked
-            if notes is not None:
-                await notes.before(batch)
-            piece = reader.pass_on(batch) if guard is None else await guard.feed(reader.pass_on(batch))
-            if len(content) < _KEPT_CONTENT_BYTES:
-                content += piece
-            if piece:
-                sent += len(piece)
-                yield piece
-        if not reader.is_complete and not reader.failed:
-            raise UpstreamTruncated("The provider's stream ended before it was complete.")
+            if piece := await _piece(batch, answered, reader, notes, guard):
+                yield delivered.with_piece(piece)
+            _raise_refusal(guard)
         if ending := await _ending(reader, guard):
-            content += ending
-            sent += len(ending)
-            yield ending
+            yield delivered.with_piece(ending)
+        _raise_refusal(guard)
+        await _observe(guard)
     except TrueportError as problem:
         if reader.has_ended and isinstance(problem, UpstreamFailure):
             return  # the client has everything; how the connection went down afterwards changes nothing
-        error = problem
-        event = call.dialect.error_event(problem, call.interaction_id, call.request_id)
-        yield _error_piece(reader, event, is_first=not sent)
+        # The provider is not waited for while the client takes its time with what is left for it.
+        answered.answer.close()
+        error, rest = await _broken_off(problem, guard)
+        if rest:
+            yield delivered.with_piece(rest)
+        event = call.dialect.error_event(error, call.interaction_id, call.request_id)
+        yield _error_piece(reader, event, is_first=not delivered.size)
+        await _observe(guard)
     except BaseException as cut:
         stop = cut
         raise
     finally:
         revocation.stop()
-        outcome = replace(_streamed(answered, reader, settlement, guard), reply_bytes=sent, content=bytes(content))
+        outcome = replace(
+            _streamed(answered, reader, settlement, guard), reply_bytes=delivered.size, content=bytes(delivered.content)
+        )
         outcome = _ended(outcome, error, stop, failed_inside=reader.failed)
         settlement.close(outcome)
-        if outcome.end == "completed" and len(content) == sent:
-            settlement.keep(head, bytes(content), is_stream=True)
+        if outcome.end == "completed" and delivered.is_kept_whole:
+            settlement.keep(head, bytes(delivered.content), is_stream=True)
         answered.answer.close()
+
+
+class _Delivered:
+    """What the client has got of a stream: how much, and the beginning of it that is recorded."""
+
+    __slots__ = ("content", "size")
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self.size = 0
+
+    @property
+    def is_kept_whole(self) -> bool:
+        return len(self.content) == self.size
+
+    def with_piece(self, piece: bytes) -> bytes:
+        """The piece, once it has been noted."""
+        if len(self.content) < _KEPT_CONTENT_BYTES:
+            self.content += piece
+        self.size += len(piece)
+        return piece
+
+
+async def _piece(
+    batch: list[bytes],
+    answered: Answered,
+    reader: StreamReader,
+    notes: EventNotes | None,
+    guard: StreamGuard | None,
+) -> bytes:
+    """What the client gets of these events now."""
+    if not answered.admitted.caller.is_live():
+        raise KeyRevoked
+    if notes is not None:
+        await notes.before(batch)
+    piece = reader.pass_on(batch)
+    return piece if guard is None else await guard.feed(piece)
 
 
 def _batches(answered: Answered, reader: StreamReader, guard: StreamGuard | None) -> AsyncIterator[list[bytes]]:
@@ -409,9 +458,34 @@ async def _to_the_end(source: AsyncIterator[list[bytes]], reader: StreamReader) 
 
 
 async def _ending(reader: StreamReader, guard: StreamGuard | None) -> bytes:
-    """What the client gets once the stream is over."""
+    """What the client gets once the stream is over. Raises UpstreamTruncated for one that is not whole."""
+    if not reader.is_complete and not reader.failed:
+        raise UpstreamTruncated("The provider's stream ended before it was complete.")
     ending = reader.ending()
     return ending if guard is None else await guard.feed(ending) + await guard.finish()
+
+
+def _raise_refusal(guard: StreamGuard | None) -> None:
+    """A stream that policy has ended ends now, not with the provider's next event."""
+    if guard is not None and guard.refusal is not None:
+        raise guard.refusal
+
+
+async def _observe(guard: StreamGuard | None) -> None:
+    """The policies that only tell read the rest, once the client has it."""
+    if guard is not None:
+        await guard.observe()
+
+
+async def _broken_off(problem: TrueportError, guard: StreamGuard | None) -> tuple[TrueportError, bytes]:
+    """What a stream ends with that goes no further, and what before that a guard still held and policy allows."""
+    if guard is None or not isinstance(problem, UpstreamFailure):
+        return problem, b""
+    try:
+        rest = await guard.finish()
+    except TrueportError as refusal:
+        return refusal, b""
+    return guard.refusal or problem, rest
 
 
 def _streamed(answered: Answered, reader: StreamReader, settlement: Settlement, guard: StreamGuard | None) -> Outcome:

@@ -62,6 +62,10 @@ class Settlement:
         self.receipt = ""
 
     @property
+    def snapshot(self) -> TenantSnapshot:
+        return self._snapshot
+
+    @property
     def policy_version(self) -> int:
         return self._snapshot.policy_version
 
@@ -176,6 +180,8 @@ class Settlement:
 
     def _price(self, outcome: Outcome) -> tuple[int | None, str | None]:
         """Nano-dollars, None for a model without a price, and the version of the book that was looked into."""
+        if outcome.cost_nano_usd is not None:
+            return outcome.cost_nano_usd, None
         if outcome.usage is None or self.served_by is None or self.request is None:
             return None, None
         book = self._snapshot.prices or self._tools.prices

@@ -121,6 +121,7 @@ class TenantSnapshot:
 
     `policies` None is without any; `aliases` are model names that stand for others; `regions` those the tenant's data
     may go to, empty for all; `prices` the book with the tenant's own prices before everybody's, None without any.
+    `moderates_itself`: the moderation operation is answered by our own detectors and asks no provider.
     """
 
     tenant_id: TenantId
@@ -136,6 +137,7 @@ class TenantSnapshot:
     regions: frozenset[str] = frozenset()
     budgets: tuple[BudgetRule, ...] = ()
     prices: "PriceBook | None" = None
+    moderates_itself: bool = False
 
 
 _patterns: dict[str, "ModelPattern"] = {}

@@ -60,11 +60,11 @@ class PlatformRepository(Generic[M]):
             found = await self._collection.find_one(dict(wanted), comment=PLATFORM_MARK)
         return None if found is None else self._shape(found)
 
-    async def find(self, wanted: Filter, *, limit: int = 1_000) -> list[M]:
-        """Up to `limit` documents, oldest first."""
+    async def find(self, wanted: Filter, *, limit: int = 1_000, order_by: str = "_id") -> list[M]:
+        """Up to `limit` documents, oldest first, or the lowest `order_by` first."""
         self._used("find")
         with store_errors():
-            cursor = self._collection.find(dict(wanted), comment=PLATFORM_MARK).sort("_id", 1).limit(limit)
+            cursor = self._collection.find(dict(wanted), comment=PLATFORM_MARK).sort(order_by, 1).limit(limit)
             found = await cursor.to_list()
         return [self._shape(document) for document in found]
 

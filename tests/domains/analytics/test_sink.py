@@ -75,7 +75,7 @@ async def test_a_call_becomes_two_records_and_one_row(sink: MongoSink, database:
     for record, shipped in zip(records, batch, strict=True):
         assert record["canonical"] == shipped.canonical
         assert leaf_hash(record["canonical"]).hex() == record["leaf"]
-        assert record["seq"] is None
+        assert record["batch"] is None
     assert await rows_of(database, "ten_a") == [expected_row(batch)]
 
 

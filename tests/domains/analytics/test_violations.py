@@ -6,13 +6,16 @@ import pytest
 
 from tests.support.analytics import Trail
 from tests.support.web import House, problem
+from trueport.domains.analytics.events import ViolationFound
 from trueport.domains.analytics.models import Violation
 from trueport.domains.analytics.sink import MongoSink
 from trueport.kit.clock import rfc3339
 from trueport.kit.ids import is_id, new_id
+from trueport.storage.documents import FolderStore
 from trueport.storage.mongo import Database
 
 VIOLATIONS = "/trueportai-services/api/v1/analytics/violations"
+TENANT = "ten_a"
 UNKNOWN = f"{VIOLATIONS}/vio_{'0' * 26}"
 
 
@@ -129,6 +132,8 @@ async def test_each_finding_a_policy_acted_on_is_a_violation(house: House, sink:
         "model": "gpt-4o",
         "provider": outcome.record["provider"],
         "detector_version": "patterns-0011223344556677",
+        "found": "during",
+        "found_at": None,
         "status": "open",
         "assignee": None,
         "labels": [],
@@ -270,3 +275,34 @@ async def test_a_violation_never_outlives_its_calls_row(
     assert violation is not None
     assert row is not None
     assert violation["expires_at"] == row["expires_at"]
+
+
+async def test_each_new_violation_is_told_once_and_without_its_text(
+    house: House, store: FolderStore, trail: Trail
+) -> None:
+    sink = MongoSink(house.resources.database, store, events=house.events)
+    call = trail.call(TENANT, house.clock.now(), decisions=[decision(), decision(type="PHONE", mode="shadow")])
+
+    await sink.store(call)
+    await sink.store(call)
+
+    told = [event for event in house.events.told if isinstance(event, ViolationFound)]
+    assert [(event.type, event.mode, event.found) for event in told] == [
+        ("EMAIL", "enforce", "during"),
+        ("PHONE", "shadow", "during"),
+    ]
+    assert {event.tenant_id for event in told} == {TENANT}
+    assert all(is_id(event.violation_id, "vio") for event in told)
+
+
+async def test_a_listener_that_fails_loses_no_violation(house: House, store: FolderStore, trail: Trail) -> None:
+    async def fail(_: ViolationFound) -> None:
+        raise RuntimeError
+
+    house.events.listen(ViolationFound, fail)
+    sink = MongoSink(house.resources.database, store, events=house.events)
+
+    await sink.store(trail.call(TENANT, house.clock.now(), decisions=[decision()]))
+
+    assert len([event for event in house.events.told if isinstance(event, ViolationFound)]) == 1
+    assert await house.resources.database[+Violation].count_documents({"tenant_id": TENANT}) == 1

@@ -4,20 +4,23 @@ from litestar.di import Provide
 
 from trueport.domains.analytics.controllers import (
     AnalyticsController,
+    ScansController,
     ViolationsController,
     provide_analytics,
     provide_cases,
+    provide_scans,
 )
-from trueport.domains.analytics.models import AuditRecord, InteractionRow, Violation
+from trueport.domains.analytics.models import AuditRecord, InteractionRow, Scan, ScanTask, Violation
 from trueport.web.domain import Domain
 
 domain = Domain(
     name="analytics",
-    controllers=(AnalyticsController, ViolationsController),
+    controllers=(AnalyticsController, ViolationsController, ScansController),
     dependencies={
         "analytics": Provide(provide_analytics, sync_to_thread=False),
         "cases": Provide(provide_cases, sync_to_thread=False),
+        "scans": Provide(provide_scans, sync_to_thread=False),
     },
-    documents=(AuditRecord, InteractionRow, Violation),
+    documents=(AuditRecord, InteractionRow, Violation, Scan, ScanTask),
     permissions=frozenset({"logs:read", "analytics:read", "violations:read", "violations:write"}),
 )

@@ -9,20 +9,25 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from trueport.detection.types import Category, Side
 from trueport.domains.analytics.cases import CaseFilter, Cases
-from trueport.domains.analytics.models import CaseStatus, End
+from trueport.domains.analytics.models import CaseStatus, End, Found, ScanState
 from trueport.domains.analytics.repository import GroupBy, LogFilter
+from trueport.domains.analytics.scans import Scans
 from trueport.domains.analytics.schemas import (
     ChangeCase,
     InteractionShown,
+    ScanShown,
     StatsShown,
     ViolationShown,
     moment_of,
     show_interaction,
+    show_scan,
     show_stats,
     show_violation,
     status_range,
 )
 from trueport.domains.analytics.service import Analytics
+from trueport.kit.errors import NotFound
+from trueport.kit.ids import is_id
 from trueport.kit.tenancy import Environment
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
@@ -33,6 +38,9 @@ Text = Annotated[str | None, QueryParameter(max_length=256)]
 From = Annotated[str | None, QueryParameter(name="from", max_length=40, description="RFC 3339, included")]
 To = Annotated[str | None, QueryParameter(name="to", max_length=40, description="RFC 3339, not included")]
 Status = Annotated[str | None, QueryParameter(max_length=3, description="a status such as 404, or a class such as 4xx")]
+
+# `state` is a name that the framework keeps for itself.
+InState = Annotated[ScanState | None, QueryParameter(name="state")]
 
 
 def provide_analytics(request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> Analytics:
@@ -64,6 +72,7 @@ class ViolationsController(Controller):
         status: FromQuery[CaseStatus | None] = None,
         category: FromQuery[Category | None] = None,
         side: FromQuery[Side | None] = None,
+        found: FromQuery[Found | None] = None,
         env: FromQuery[Environment | None] = None,
         action: Text = None,
         mode: Text = None,
@@ -77,10 +86,11 @@ class ViolationsController(Controller):
         equal = {
             "status": status, "category": category, "side": side, "env": env, "action": action, "mode": mode,
             "policy": policy, "key_id": key_id, "model": model, "assignee": assignee, "interaction_id": interaction_id,
+            "found": found,
         }  # fmt: skip
         wanted = CaseFilter(moment_of(since, "from"), moment_of(until, "to"), equal)
-        found = await cases.page(wanted, limit=page.limit, after=page.after)
-        return listed(found.items, found.next, show_violation)
+        shown = await cases.page(wanted, limit=page.limit, after=page.after)
+        return listed(shown.items, shown.next, show_violation)
 
     @get("/{violation_id:str}", access=tenant("violations:read"))
     async def violation(self, cases: TheCases, violation_id: FromPath[str]) -> ViolationShown:
@@ -94,6 +104,35 @@ class ViolationsController(Controller):
         """Change a case's status, assignee or labels, or add a note; what is absent stays as it is."""
         by = bound_tenant_principal(request).user_id
         return show_violation(await cases.change(violation_id, data.change(), by))
+
+
+TheScans = NamedDependency[Scans]
+
+
+def provide_scans(request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> Scans:
+    return Scans(resources.database, bound_tenant_principal(request).scope)
+
+
+class ScansController(Controller):
+    """What is read of interactions after their end."""
+
+    path = "/trueportai-services/api/v1/analytics/scans"
+    tags: Sequence[str] = ("violations",)
+
+    @get("/", access=tenant("violations:read"))
+    async def list_scans(
+        self, scans: TheScans, page: NamedDependency[PageRequest], *, in_state: InState = None
+    ) -> Listed[ScanShown]:
+        """List scans after the call, the newest call first."""
+        found = await scans.list(in_state, limit=page.limit, after=page.after)
+        return listed(found.items, found.next, show_scan)
+
+    @get("/{interaction_id:str}", access=tenant("violations:read"))
+    async def scan(self, scans: TheScans, interaction_id: FromPath[str]) -> ScanShown:
+        """Get the scan of one interaction."""
+        if not is_id(interaction_id, "int"):
+            raise NotFound("There is no such scan.")
+        return show_scan(await scans.get(interaction_id))
 
 
 class AnalyticsController(Controller):

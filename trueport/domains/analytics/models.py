@@ -40,16 +40,17 @@ class ContentReference:
 class AuditRecord(Model):
     """A record of the trail. `canonical` are the exact bytes that `leaf` (hex) is the hash of.
 
-    Times are in `canonical` as microseconds; `created_at` is the record's `at`, cut to milliseconds. `seq` is its
-    place in the order of the whole tenant, None until it has one. `content` says where the ciphertexts of the record
-    lie (the members of ContentReference), one behind the other in the order the record describes them.
+    Times are in `canonical` as microseconds; `created_at` is the record's `at`, cut to milliseconds. `batch` is
+    the first place of the batch that gave it a place in the order of the whole tenant, None until one has. `content`
+    says where the ciphertexts of the record lie (the members of ContentReference), one behind the other in the order
+    the record describes them.
     """
 
     id: str = Field(primary_field=True)
     tenant_id: str
     revision: int = 0
     created_at: datetime
-    seq: int | None = None
+    batch: int | None = None
     kind: str
     rid: str
     writer: str
@@ -62,7 +63,7 @@ class AuditRecord(Model):
     model_config = {
         "collection": "audit_records",
         "indexes": lambda: [
-            Index(AuditRecord.tenant_id, AuditRecord.seq),
+            Index(AuditRecord.tenant_id, AuditRecord.batch),
             # Not unique: the name is what tells a repeated record from a new one, nothing else may.
             Index(AuditRecord.tenant_id, AuditRecord.writer, AuditRecord.wseq),
         ],
@@ -157,6 +158,9 @@ class InteractionRow(Model):
     }
 
 
+Found = Literal["during", "after"]
+"""When something was seen: while the call ran, or when its recorded content was read again."""
+
 CaseStatus = Literal["open", "confirmed", "false_positive", "dismissed"]
 
 
@@ -175,7 +179,7 @@ class Violation(Model):
     `start` and `end` count code points of the text at `path`, which names a place in the client's request (`side`
     input) or in the answer (output). Scores are in basis points, ten thousandths of one: records hold no fractions.
     `detector_version` names the exact model or rule pack. `created_at` is when the
-    call ended, `expires_at` when its row does.
+    call ended, `expires_at` when its row does. `found_at` is set for one found after the call.
     """
 
     id: str = Field(primary_field=True)
@@ -204,6 +208,8 @@ class Violation(Model):
     threshold_bp: int | None = None
     detector: str | None = None
     detector_version: str | None = None
+    found: Found = "during"
+    found_at: datetime | None = None
     status: CaseStatus = "open"
     assignee: str | None = None
     labels: list[str] = []
@@ -218,3 +224,60 @@ class Violation(Model):
             IndexModel([("expires_at", 1)], expireAfterSeconds=0),
         ],
     }
+
+
+ScanState = Literal[
+    "waiting",
+    "done",
+    "not_scannable",  # some of the content was not kept, or is kept no more; what was there has been read
+    "given_up",  # the detectors did not answer for as long as it was tried
+]
+
+
+class Scan(Model):
+    """What is to be read, or was read, of an interaction after its end. `id` is the interaction's.
+
+    `wanted` holds for each side the members `side`, `reason` (`policy`: a policy reads after the call;
+    `detector_loss`: a detector gave no answer during it), `policies` (the ids that held then) and `categories` (those
+    that were not read; empty for all that the policies look for). `problems` are codes with their side, such as
+    `output: content_not_kept`. `violations` counts what was found.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    expires_at: datetime
+    policy_version: int = 0
+    wanted: list[dict[str, Any]] = []
+    state: ScanState = "waiting"
+    problems: list[str] = []
+    violations: int = 0
+    tries: int = 0
+    ended_at: datetime | None = None
+
+    model_config = {
+        "collection": "scans",
+        "indexes": lambda: [
+            Index(Scan.tenant_id, Scan.state, Scan.id),
+            IndexModel([("expires_at", 1)], expireAfterSeconds=0),
+        ],
+    }
+
+
+class ScanTask(Model):
+    """A place in the queue of scans, gone once the scan has ended. `id` is the interaction's, `tenant` whose it is.
+
+    Whoever moves `due_at` ahead holds the task until then, and `claimed_by` is theirs. It belongs to the platform, for
+    the workers of all tenants look for what is due next, and it says nothing of a call.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant: str
+    revision: int = 0
+    created_at: datetime
+    due_at: datetime
+    tries: int = 0
+    claimed_by: str = ""
+
+    model_config = {"collection": "scan_queue", "indexes": lambda: [Index(ScanTask.due_at)]}

@@ -7,7 +7,7 @@ all the rest. A test holds both shapes together.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pymongo import UpdateOne
@@ -44,7 +44,7 @@ def audit_document(shipped: ShippedRecord, content: Document | None) -> Document
         "tenant_id": record["tenant"],
         "revision": 0,
         "created_at": from_epoch_us(record["at"]),
-        "seq": None,
+        "batch": None,
         "kind": record["kind"],
         "rid": record["rid"],
         "writer": record["writer"],
@@ -138,44 +138,95 @@ def violation_documents(record: Mapping[str, Any], retention: timedelta) -> Iter
     created_at = from_epoch_us(record["at"])
     expires_at = from_epoch_us(record.get("started_at", record["at"])) + retention
     for number, decision in enumerate((record.get("decisions") or ())[:_MOST_VIOLATIONS]):
-        yield {
-            "_id": _violation_id(record["rid"], number),
-            "tenant_id": record["tenant"],
-            "revision": 0,
-            "created_at": created_at,
-            "expires_at": expires_at,
-            "interaction_id": record["rid"],
-            "env": record.get("env"),
-            "key_id": record.get("key_id"),
-            "user": _name(record.get("user")),
-            "model": _name(record.get("model")),
-            "provider": record.get("provider"),
-            "side": decision["side"],
-            "policy_id": decision.get("policy_id"),
-            "policy": _name(decision["policy"]),
-            "policy_version": decision.get("policy_version"),
-            "action": decision["action"],
-            "mode": decision["mode"],
-            "category": decision["category"],
-            "type": _name(decision["type"]),
-            "path": _name(decision["path"]),
-            "start": _count(decision.get("start")),
-            "end": _count(decision.get("end")),
-            "score_bp": decision.get("score_bp"),
-            "threshold_bp": decision.get("threshold_bp"),
-            "detector": decision.get("detector"),
-            "detector_version": _name(decision.get("model")),
-            "status": "open",
-            "assignee": None,
-            "labels": [],
-            "entries": [],
-        }
+        yield _violation(record, decision, f"{number}", created_at, expires_at)
 
 
-def _violation_id(interaction_id: str, number: int) -> str:
+def later_violation(
+    record: Mapping[str, Any], decision: Mapping[str, Any], found_at: datetime, expires_at: datetime
+) -> Document:
+    """The Violation of a decision on recorded content. Found twice, it has the same id."""
+    name = "|".join(
+        str(decision[member]) for member in ("policy_id", "side", "path", "category", "type", "start", "end")
+    )
+    violation = _violation(record, decision, f"after|{name}", from_epoch_us(record["at"]), expires_at)
+    return {**violation, "found": "after", "found_at": found_at}
+
+
+def scan_documents(record: Mapping[str, Any], retention: timedelta) -> tuple[Document, Document] | None:
+    """The Scan and the ScanTask that an outcome asks for; None for one that asks for none, and for other records."""
+    wanted = record.get("scan") if record["kind"] == "outcome" else None
+    if not wanted:
+        return None
+    created_at = from_epoch_us(record["at"])
+    scan = {
+        "_id": record["rid"],
+        "tenant_id": record["tenant"],
+        "revision": 0,
+        "created_at": created_at,
+        "expires_at": from_epoch_us(record.get("started_at", record["at"])) + retention,
+        "policy_version": record.get("policy_version") or 0,
+        "wanted": [dict(each) for each in wanted],
+        "state": "waiting",
+        "problems": [],
+        "violations": 0,
+        "tries": 0,
+        "ended_at": None,
+    }
+    task = {
+        "_id": record["rid"],
+        "tenant": record["tenant"],
+        "revision": 0,
+        "created_at": created_at,
+        "due_at": created_at,
+        "tries": 0,
+        "claimed_by": "",
+    }
+    return scan, task
+
+
+def _violation(
+    record: Mapping[str, Any], decision: Mapping[str, Any], name: str, created_at: datetime, expires_at: datetime
+) -> Document:
+    return {
+        "_id": _violation_id(record["rid"], name),
+        "tenant_id": record["tenant"],
+        "revision": 0,
+        "created_at": created_at,
+        "expires_at": expires_at,
+        "interaction_id": record["rid"],
+        "env": record.get("env"),
+        "key_id": record.get("key_id"),
+        "user": _name(record.get("user")),
+        "model": _name(record.get("model")),
+        "provider": record.get("provider"),
+        "side": decision["side"],
+        "policy_id": decision.get("policy_id"),
+        "policy": _name(decision["policy"]),
+        "policy_version": decision.get("policy_version"),
+        "action": decision["action"],
+        "mode": decision["mode"],
+        "category": decision["category"],
+        "type": _name(decision["type"]),
+        "path": _name(decision["path"]),
+        "start": _count(decision.get("start")),
+        "end": _count(decision.get("end")),
+        "score_bp": decision.get("score_bp"),
+        "threshold_bp": decision.get("threshold_bp"),
+        "detector": decision.get("detector"),
+        "detector_version": _name(decision.get("model")),
+        "found": "during",
+        "found_at": None,
+        "status": "open",
+        "assignee": None,
+        "labels": [],
+        "entries": [],
+    }
+
+
+def _violation_id(interaction_id: str, name: str) -> str:
     """Sorts with its interaction: the time of that id, then a digest in the alphabet of ids."""
     body = interaction_id.partition("_")[2]
-    digest = hashlib.blake2b(f"{interaction_id}#{number}".encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(f"{interaction_id}#{name}".encode(), digest_size=16).digest()
     return f"vio_{body[:10]}{''.join(_DIGITS[byte & 31] for byte in digest)}"
 
 

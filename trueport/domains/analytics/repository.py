@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -37,6 +37,7 @@ _KEYS: Final[Mapping[GroupBy, object]] = {
     "env": "$env",
     "end": "$end",
 }
+_OUTCOMES_AT_ONCE: Final = 1_000
 _POSITION: Final = re.compile(r"(?P<us>[0-9]{1,17})\.(?P<id>[A-Za-z0-9_]{1,64})")
 
 
@@ -143,6 +144,24 @@ class Violations(TenantRepository[Violation]):
 
 class AuditRecords(TenantRepository[AuditRecord]):
     model = AuditRecord
+
+    async def outcomes(self, since: datetime, until: datetime) -> AsyncIterator[list[bytes]]:
+        """The canonical bytes of the calls that ended in a period, its end excluded, in pages."""
+        wanted: Document = {"kind": "outcome", "created_at": {"$gte": since, "$lt": until}}
+        after: Document = {}
+        while True:
+            with store_errors():
+                cursor = self._collection.find(self._scoped([{**wanted, **after}]), {"canonical": 1})
+                found = await cursor.sort("_id", 1).limit(_OUTCOMES_AT_ONCE).to_list()
+            if not found:
+                return
+            yield [bytes(document["canonical"]) for document in found]
+            after = {"_id": {"$gt": found[-1]["_id"]}}
+
+    async def count_outcomes(self, since: datetime, until: datetime) -> int:
+        wanted: Document = {"kind": "outcome", "created_at": {"$gte": since, "$lt": until}}
+        with store_errors():
+            return await self._collection.count_documents(self._scoped([wanted]))
 
 
 def _count_if(condition: object) -> object:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from trueport.domains.analytics.cases import CaseChange
-from trueport.domains.analytics.models import CaseStatus, End, InteractionRow, Violation
+from trueport.domains.analytics.models import CaseStatus, End, Found, InteractionRow, Scan, ScanState, Violation
 from trueport.domains.analytics.repository import AVERAGED
 from trueport.domains.analytics.service import Stats
 from trueport.gateway.call import UsageSource
@@ -211,6 +211,8 @@ class ViolationShown(msgspec.Struct, kw_only=True):
     threshold: float | None
     detector: str | None
     detector_version: str | None
+    found: Found
+    found_at: str | None
     status: CaseStatus
     assignee: str | None
     labels: list[str]
@@ -218,14 +220,53 @@ class ViolationShown(msgspec.Struct, kw_only=True):
 
 
 def show_violation(violation: Violation) -> ViolationShown:
-    shaped = {"created_at", "entries", "score", "threshold"}
+    shaped = {"created_at", "found_at", "entries", "score", "threshold"}
     plain = {name: getattr(violation, name) for name in ViolationShown.__struct_fields__ if name not in shaped}
     return ViolationShown(
         **plain,
         created_at=rfc3339(violation.created_at),
+        found_at=None if violation.found_at is None else rfc3339(violation.found_at),
         score=_share(violation.score_bp),
         threshold=_share(violation.threshold_bp),
         entries=[CaseEntryShown(rfc3339(e.at), e.by, e.note, e.status) for e in violation.entries],
+    )
+
+
+class ScanShown(msgspec.Struct, kw_only=True):
+    """What is or was to be read of an interaction after its end; `id` is the interaction's.
+
+    `not_scannable`: some of the content was not kept, which `problems` says by side. `violations` counts the finds.
+    """
+
+    id: str
+    created_at: str
+    ended_at: str | None
+    state: ScanState
+    reasons: list[str]
+    sides: list[str]
+    categories: list[str]
+    policy_version: int
+    problems: list[str]
+    violations: int
+    tries: int
+
+
+def show_scan(scan: Scan) -> ScanShown:
+    def told(member: str) -> list[str]:
+        return sorted({each[member] for each in scan.wanted})
+
+    return ScanShown(
+        id=scan.id,
+        created_at=rfc3339(scan.created_at),
+        ended_at=None if scan.ended_at is None else rfc3339(scan.ended_at),
+        state=scan.state,
+        reasons=told("reason"),
+        sides=told("side"),
+        categories=sorted({category for each in scan.wanted for category in each["categories"]}),
+        policy_version=scan.policy_version,
+        problems=scan.problems,
+        violations=scan.violations,
+        tries=scan.tries,
     )
 
 

@@ -21,10 +21,18 @@ from typing import Final
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from trueport.audit.shipper import ShippedRecord
-from trueport.domains.analytics.models import RETENTION, AuditRecord, InteractionRow, Violation
-from trueport.domains.analytics.projection import RowWrite, audit_document, row_writes, violation_documents
+from trueport.domains.analytics.events import RecordsStored, ViolationFound
+from trueport.domains.analytics.models import RETENTION, AuditRecord, InteractionRow, Scan, ScanTask, Violation
+from trueport.domains.analytics.projection import (
+    RowWrite,
+    audit_document,
+    row_writes,
+    scan_documents,
+    violation_documents,
+)
 from trueport.kit.clock import from_epoch_us
 from trueport.kit.errors import Conflict
+from trueport.kit.events import EventBus
 from trueport.kit.logging import get_logger
 from trueport.storage.documents import ContentStore, StorageUnavailable
 from trueport.storage.mongo import Collection, Database, Document, StoreUnavailable
@@ -49,10 +57,20 @@ class ContentObject:
 class MongoSink:
     """Keeps shipped records in the database and their ciphertexts in `store`. A RecordSink."""
 
-    def __init__(self, database: Database, store: ContentStore, *, retention: timedelta = RETENTION) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ContentStore,
+        *,
+        retention: timedelta = RETENTION,
+        events: EventBus | None = None,
+    ) -> None:
         self._records = database[+AuditRecord]
         self._rows = database[+InteractionRow]
         self._violations = database[+Violation]
+        self._scans = database[+Scan]
+        self._queue = database[+ScanTask]
+        self._events = events
         self._store = store
         self._retention = retention
 
@@ -64,17 +82,25 @@ class MongoSink:
         documents = [audit_document(shipped, places.get(shipped.id)) for shipped in batch]
         writes = row_writes(batch, self._retention)
         violations = [each for shipped in batch for each in violation_documents(shipped.record, self._retention)]
+        scans = [found for shipped in batch if (found := scan_documents(shipped.record, self._retention))]
         try:
             for start in range(0, len(documents), _WRITES_AT_ONCE):
                 await self._keep(self._records, documents[start : start + _WRITES_AT_ONCE])
             for start in range(0, len(writes), _WRITES_AT_ONCE):
                 await self._project(writes[start : start + _WRITES_AT_ONCE])
             for start in range(0, len(violations), _WRITES_AT_ONCE):
-                await self._keep(self._violations, violations[start : start + _WRITES_AT_ONCE])
+                new = await self._keep(self._violations, violations[start : start + _WRITES_AT_ONCE])
+                await self._tell(new)
+            # The scan before its place in the queue: whoever finds the place finds the scan.
+            if scans:
+                await self._keep(self._scans, [scan for scan, _ in scans])
+                await self._keep(self._queue, [task for _, task in scans])
         except PyMongoError as error:
             # Whatever the driver says, whether a write took place is not known, and repeating it does no harm.
             log.warning("records_not_stored", error_type=type(error).__name__, records=len(batch))
             raise StoreUnavailable from error
+        if self._events is not None and batch:
+            await self._events.tell(RecordsStored(frozenset(shipped.record["tenant"] for shipped in batch)))
 
     async def _keep_content(self, objects: Sequence[ContentObject]) -> None:
         turn = asyncio.Semaphore(_OBJECTS_AT_ONCE)
@@ -91,12 +117,19 @@ class MongoSink:
                 raise StorageUnavailable from problem
             raise problem
 
-    async def _keep(self, collection: Collection, documents: list[Document]) -> None:
-        """Insert those that are not there; the others stay as they are."""
+    async def _keep(self, collection: Collection, documents: list[Document]) -> list[Document]:
+        """Insert those that are not there and give them back; the others stay as they are."""
         try:
             await collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            _known_names(error)
+            known = set(_known_names(error))
+            return [document for number, document in enumerate(documents) if number not in known]
+        return documents
+
+    async def _tell(self, violations: Sequence[Document]) -> None:
+        if self._events is not None:
+            for violation in violations:
+                await self._events.tell(ViolationFound.of(violation))
 
     async def _project(self, writes: list[RowWrite]) -> None:
         lost = await self._upsert(writes)

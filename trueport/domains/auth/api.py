@@ -1,5 +1,8 @@
 """The front door of this domain: what the gateway, other domains and the command line may use."""
 
+from collections.abc import AsyncIterator
+from typing import Final
+
 from trueport.domains.auth.accounts import EmailTaken, NewUser, normalise_email
 from trueport.domains.auth.accounts import create_user as _create_user
 from trueport.domains.auth.api_keys import ParsedKey, digest_api_key, display_prefix, parse_api_key
@@ -54,7 +57,11 @@ __all__ = [
     "operator_scope",
     "parse_api_key",
     "tenant_key",
+    "work_scope",
+    "work_scopes",
 ]
+
+_TENANTS_AT_ONCE: Final = 500
 
 
 async def create_user(resources: Resources, new: NewUser) -> User:
@@ -98,3 +105,17 @@ async def tenant_key(resources: Resources, tenant_id: TenantId) -> DataKey:
 def operator_scope(tenant: Tenant) -> TenantScope:
     """Leave to work in a tenant for somebody at the machine's own command line, who holds its secrets anyway."""
     return TenantScope(TenantId(tenant.id))
+
+
+def work_scope(tenant_id: str) -> TenantScope:
+    """Leave for a job of this process to work on what a tenant's own records have caused."""
+    return TenantScope(TenantId(tenant_id))
+
+
+async def work_scopes(resources: Resources, job: str) -> AsyncIterator[TenantScope]:
+    """The same for every tenant there is, one after the other. The use is recorded under the name of the job."""
+    stored, after = tenants(resources.database, job), ""
+    while found := await stored.find({"_id": {"$gt": after}}, limit=_TENANTS_AT_ONCE):
+        for tenant in found:
+            yield work_scope(tenant.id)
+        after = found[-1].id

@@ -18,6 +18,8 @@ from trueport.gateway.dialects.base import Dialect
 from trueport.gateway.dialects.google import GoogleDialect
 from trueport.gateway.dialects.openai import OpenAIDialect
 from trueport.gateway.intake import ClientGone, Receive, check_headers, check_host, read_body
+from trueport.gateway.own import detect
+from trueport.gateway.own.detect import DetectDialect
 from trueport.gateway.ports import Tools
 from trueport.gateway.relay import CLIENT_GONE, refusal, relay
 from trueport.kit.errors import InvalidRequest, NotFound, TrueportError, Unavailable
@@ -40,6 +42,7 @@ _OPENAI: Final = OpenAIDialect()
 _ANTHROPIC: Final = AnthropicDialect()
 _GOOGLE: Final = GoogleDialect()
 _AZURE: Final = AzureDialect()
+DETECT: Final = DetectDialect()
 
 WIRES: Final[Mapping[Wire, Dialect]] = {"openai": _OPENAI, "anthropic": _ANTHROPIC, "google": _GOOGLE}
 """For each wire the dialect that reads what its providers answer."""
@@ -84,6 +87,8 @@ def dialect_of(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> tuple[
     An SDK that adds `/v1` to a base URL which already ends in it arrives as `/v1/v1/…` and means the same. On the
     unified paths, `/v1/models` is Anthropic's for clients that name its API's version.
     """
+    if path == detect.PATH:
+        return (DETECT, detect.OPERATION) if detect.is_for_key(headers) else None
     path = path.removeprefix(_SERVICES)
     while path.startswith("/v1/v1/"):
         path = path[3:]
@@ -108,18 +113,22 @@ def _names_anthropic(headers: Sequence[tuple[bytes, bytes]]) -> bool:
 class _ClientWatch:
     """Cancels the call's task once its client has left, or has not taken a byte for `STALLED_CLIENT_S`."""
 
-    __slots__ = ("_loop", "_sending_since_s", "_task", "_timer", "_watcher", "has_left")
+    __slots__ = ("_loop", "_sending_since_s", "_start", "_task", "_timer", "_watcher", "has_left")
 
     def __init__(self, receive: Receive) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._watcher = self._loop.create_task(self._watch(receive))
+        self._watcher: asyncio.Task[None] | None = None
+        # Made once the call waits for its provider: until then nobody could take notice of a client that has left.
+        self._start = self._loop.call_soon(self._begin, receive)
         self._sending_since_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.has_left = False
 
     def stop(self) -> None:
-        self._watcher.cancel()
+        self._start.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -130,6 +139,9 @@ class _ClientWatch:
 
     def send_ended(self) -> None:
         self._sending_since_s = None
+
+    def _begin(self, receive: Receive) -> None:
+        self._watcher = self._loop.create_task(self._watch(receive))
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -161,9 +173,9 @@ class GatewayApp:
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
 
     @staticmethod
-    def owns(path: str) -> bool:
-        """Whether requests for this path belong here."""
-        return dialect_of(path) is not None
+    def owns(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bool:
+        """Whether requests for this path belong here; detection is asked for with API keys here, else elsewhere."""
+        return dialect_of(path, headers) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tools = self.tools
@@ -173,7 +185,7 @@ class GatewayApp:
         call = partial(
             Call,
             interaction_id=InteractionId(new_id("int")),
-            request_id=_request_id(headers),
+            request_id=request_id_of(headers),
             dialect=dialect,
             method=scope["method"],
             path=operation,
@@ -286,7 +298,8 @@ async def _send_stream(reply: Reply, watch: _ClientWatch, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _request_id(headers: HeaderList) -> str:
+def request_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """The client's own id of its request where it has the form of one, else a new one."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value) is not None:
             return value.decode()

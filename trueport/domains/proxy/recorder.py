@@ -5,13 +5,14 @@ interaction log, the ledger) are made from outcomes, in any order, any number of
 """
 
 import dataclasses
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from trueport.audit.sealing import seal_content
 from trueport.audit.spool import Appended, Spool, SpoolReservation, SpoolUnavailable
 from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.call import Admitted, Call, Caller, Outcome, Usage
+from trueport.gateway.judging import reads_after
 from trueport.gateway.snapshot import TenantSnapshot
 from trueport.kit.logging import get_logger
 
@@ -53,16 +54,22 @@ class SpoolRecorder:
         reservation = self._spool.reserve(_OUTCOME_BYTES)
         try:
             fields = _intent_fields(admitted, self._user(admitted))
-            content, blobs = _sealed(snapshot, call, "intent", admitted.request.body)
-            appended = self._spool.append(
-                "intent", call.interaction_id, snapshot.tenant_id, {**fields, "content": content}, blobs
-            )
+            content, blobs = _content(admitted)
+            appended = self._spool.append("intent", call.interaction_id, snapshot.tenant_id, fields | content, blobs)
         except SpoolUnavailable:
             self._spool.release(reservation)
             raise
         # The disk works while the provider does.
         self._spool.sync_ahead()
-        return SpoolRecord(self._spool, call, snapshot, fields=fields, reservation=reservation, appended=appended)
+        return SpoolRecord(
+            self._spool,
+            call,
+            snapshot,
+            fields=fields,
+            reservation=reservation,
+            appended=appended,
+            scans=_wanted_after(admitted),
+        )
 
     def _user(self, admitted: Admitted) -> str | None:
         if admitted.user is None or admitted.user_is_for_record:
@@ -83,7 +90,7 @@ class SpoolRecorder:
 class SpoolRecord:
     """An intent in the journal whose outcome is owed."""
 
-    __slots__ = ("_appended", "_call", "_fields", "_reservation", "_snapshot", "_spool")
+    __slots__ = ("_appended", "_call", "_fields", "_reservation", "_scans", "_snapshot", "_spool")
 
     def __init__(
         self,
@@ -94,6 +101,7 @@ class SpoolRecord:
         fields: dict[str, object],
         reservation: SpoolReservation,
         appended: Appended,
+        scans: Sequence[dict[str, object]] = (),
     ) -> None:
         self._spool = spool
         self._call = call
@@ -101,6 +109,7 @@ class SpoolRecord:
         self._fields = fields
         self._reservation = reservation
         self._appended = appended
+        self._scans = scans
 
     @property
     def receipt(self) -> str:
@@ -112,6 +121,9 @@ class SpoolRecord:
     def close(self, outcome: Outcome) -> None:
         call = self._call
         fields = {**self._fields, **_outcome_fields(outcome)}
+        # What was refused went nowhere, and nobody has to look at it again.
+        if outcome.end != "refused" and (scans := [*self._scans, *_lost_during(outcome)]):
+            fields["scan"] = scans
         blobs: list[bytes] = []
         if outcome.content:
             fields["content"], blobs = _sealed(self._snapshot, call, "outcome", outcome.content)
@@ -119,6 +131,16 @@ class SpoolRecord:
             self._spool.append("outcome", call.interaction_id, self._snapshot.tenant_id, fields, blobs)
         finally:
             self._spool.release(self._reservation)
+
+
+def _content(admitted: Admitted) -> tuple[dict[str, object], list[bytes]]:
+    """What the intent says of the content, and the ciphertexts beside it: sealed, or but a digest that dies with
+    the key it was made under."""
+    key, body = admitted.snapshot.content_key, admitted.request.body
+    if not admitted.keeps_content:
+        return {"content": None, "content_mac": {"kid": key.kid, "pt_mac": key.digest(body)}}, []
+    content, blobs = _sealed(admitted.snapshot, admitted.call, "intent", body)
+    return {"content": content}, blobs
 
 
 def _sealed(snapshot: TenantSnapshot, call: Call, kind: str, plaintext: bytes) -> tuple[object, list[bytes]]:
@@ -187,6 +209,35 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _wanted_after(admitted: Admitted) -> list[dict[str, object]]:
+    """What is to be read after the call because policies say so."""
+    if not admitted.keeps_content or not admitted.targets:
+        return []
+    return [
+        {
+            "side": active.side,
+            "reason": "policy",
+            "policies": [policy.id for policy in active.policies],
+            "categories": [],
+        }
+        for active in reads_after(admitted)
+    ]
+
+
+def _lost_during(outcome: Outcome) -> list[dict[str, object]]:
+    """What is to be read once more because a detector gave no answer and the call went on all the same."""
+    return [
+        {
+            "side": judgement.side,
+            "reason": "detector_loss",
+            "policies": list(judgement.policies),
+            "categories": sorted(frozenset().union(*(failure.categories for failure in judgement.failures))),
+        }
+        for judgement in outcome.judgements
+        if judgement.failures
+    ]
+
+
 def _judgement_fields(outcome: Outcome) -> dict[str, object]:
     """What the policies decided and why, and the scores behind it. Never a text."""
     hits = [hit for judgement in outcome.judgements for hit in judgement.hits]
@@ -194,7 +245,7 @@ def _judgement_fields(outcome: Outcome) -> dict[str, object]:
     # Those that came closest to a decision; the room kept for an outcome has its end.
     scores = sorted(scores, key=lambda one: -max(one[1].scores.values()))[:_MOST_SCORES]
     return {
-        "decisions": [_decision_fields(hit) for hit in hits[:_MOST_DECISIONS]],
+        "decisions": [decision_fields(hit) for hit in hits[:_MOST_DECISIONS]],
         "decisions_left_out": max(0, len(hits) - _MOST_DECISIONS),
         "scores": [
             {
@@ -215,11 +266,17 @@ def _judgement_fields(outcome: Outcome) -> dict[str, object]:
             for judgement in outcome.judgements
             for failure in judgement.failures
         ][:_MOST_DECISIONS],
+        "readings": {
+            judgement.side: {**judgement.reading, "took_us": judgement.took_us}
+            for judgement in outcome.judgements
+            if judgement.reading is not None
+        },
         "held_ms": outcome.held_ms,
     }
 
 
-def _decision_fields(hit: "Hit") -> dict[str, object]:
+def decision_fields(hit: "Hit") -> dict[str, object]:
+    """A hit as records have it."""
     return {
         "side": hit.side,
         "policy_id": hit.policy_id,

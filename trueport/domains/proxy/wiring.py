@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from trueport.audit.shipper import Shipper
 from trueport.audit.spool import Spool, SpoolUnavailable
+from trueport.detection.base import DetectorFailed
 from trueport.detection.engine import Engine
-from trueport.detection.registry import open_engine
+from trueport.detection.registry import EngineMissing, open_engine
 from trueport.detection.types import Passage
 from trueport.domains.analytics.api import MongoSink
 from trueport.domains.proxy.callers import KeyRing
@@ -18,6 +20,7 @@ from trueport.domains.proxy.http import WIRES, GatewayApp
 from trueport.domains.proxy.objects import StoredObjects
 from trueport.domains.proxy.recorder import SpoolRecorder
 from trueport.domains.proxy.repeats import StoredRepeats
+from trueport.domains.proxy.scanning import Scanner, Screeners
 from trueport.domains.proxy.source import StoredKeys
 from trueport.domains.proxy.spending import BudgetAlerts, LoggedSpending
 from trueport.domains.proxy.user_tags import UserTags
@@ -53,6 +56,7 @@ STREAM_GRACE_S: Final = 30.0
 _DRAIN_S: Final = 10.0
 _CANCELLED_S: Final = 5.0
 _READ_S: Final = 2.0
+_PATIENCE_AFTER_S: Final = 60.0
 _NEVER: Final = 1 << 52
 
 
@@ -69,7 +73,9 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     root = settings.spool.directory
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     prices = load_price_book(settings.prices_file)
-    callers = KeyRing(StoredKeys(resources, prices), clock)
+    engine = await open_prepared(settings.detection_url, clock, settings.data_dir)
+    callers = KeyRing(StoredKeys(resources, prices, engine), clock)
+    resources.parts[KeyRing] = callers
     tags = UserTags(settings.keys.purpose_key("user-tags"))
     limits = await open_limits(
         settings, clock, LoggedSpending(resources.database, callers, tags), BudgetAlerts(resources.events)
@@ -85,11 +91,12 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         mode=settings.spool.mode,
     )
     store = open_store(settings.storage_url, settings.data_dir)
-    sink = MongoSink(resources.database, store)
-    repeats = StoredRepeats(resources, callers, StoredContents(resources, store))
+    sink = MongoSink(resources.database, store, events=resources.events)
+    contents = StoredContents(resources, store)
+    repeats = StoredRepeats(resources, callers, contents)
     shipper = Shipper(spool, root, sink)
     metrics = resources.part(GatewayMetrics)
-    engine = open_engine(settings.detection_url, clock, data_dir=settings.data_dir)
+    screeners = open_screeners(settings, engine, clock)
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
@@ -108,6 +115,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         prices=prices,
         metrics=metrics,
         clock=clock,
+        engine=engine,
     )
     resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, spool), is_critical=True)
     resources.readiness["circuits"] = ReadinessCheck(partial(_circuits_answer, breakers), is_critical=False)
@@ -118,6 +126,9 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         _kept_running(callers.watch(), "key_watch"),
         _kept_running(_measure(spool, shipper, gateway.tools), "measure"),
     ]
+    if settings.scans_per_minute:
+        scanner = Scanner(resources, contents, screeners, metrics, per_minute=settings.scans_per_minute)
+        background.append(_kept_running(scanner.run(), "scanner"))
     try:
         yield
     finally:
@@ -131,11 +142,39 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
             log.warning("journal_not_drained", reason="left for the next start")
         gateway.tools = None
         await repeats.close()
-        await engine.close()
+        await screeners.close()
         await egress.close()
         await breakers.close()
         await limits.close()
         spool.close(is_shipped=is_shipped)
+
+
+def open_screeners(settings: Settings, engine: Engine, clock: Clock) -> Screeners:
+    """What reads recorded content: `engine` itself, and the deep one where the settings name one."""
+    deep = engine
+    if settings.deep_detection_url is not None:
+        deep = open_engine(settings.deep_detection_url, clock, data_dir=settings.data_dir)
+    return Screeners(
+        after=PolicyScreener(deep, clock, patience_s=_PATIENCE_AFTER_S),
+        again=PolicyScreener(engine, clock, patience_s=_PATIENCE_AFTER_S),
+    )
+
+
+async def open_prepared(url: str, clock: Clock, data_dir: Path) -> Engine:
+    """The detection engine with its models loaded: a server that cannot read texts says so before it takes calls.
+
+    A Triton server may come later. Raises UnknownEngine, and EngineMissing that says what to do.
+    """
+    engine = open_engine(url, clock, data_dir=data_dir)
+    try:
+        await engine.prepare()
+    except DetectorFailed as error:
+        await engine.close()
+        raise EngineMissing(
+            f"The detection engine {url.partition('?')[0]!r} cannot be loaded: {error.__cause__ or error.code}. "
+            "Install it anew, or choose another with TRUEPORT_DETECTION_URL (`rules:` needs no model)."
+        ) from error
+    return engine
 
 
 async def open_limits(
