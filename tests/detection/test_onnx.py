@@ -1,6 +1,7 @@
 """The embedded detector over a real session: a tiny model whose words are known, and every head of the shipped one."""
 
 import asyncio
+import json
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -557,8 +558,12 @@ async def test_every_head_of_the_shipped_model_tells_the_plain_cases_apart() -> 
         found = await one.read([Passage(text, role) for _, role, text in cases], EVERYTHING)
         calm = await one.read([Passage(harmless, role) for _, role, _ in cases], EVERYTHING | {"custom"})
 
+    heads = json.loads((SHIPPED / "meta.json").read_text("utf-8"))["heads"]
     for (category, _, _), loud, quiet in zip(cases, found, calm, strict=True):
-        assert quiet.scores[category] < 0.5 < loud.scores[category], category
+        head = {"prompt_injection": "injection", "indirect_injection": "indirect"}.get(category, category)
+        bands = heads[head]["bands"] if head in heads else {"flag": 0.5, "block": 0.5}
+        assert quiet.scores[category] < bands["block"], category
+        assert max(bands["flag"], quiet.scores[category]) < loud.scores[category], category
         assert quiet.embedding is not None
         assert len(quiet.embedding) == 384
     assert words(found[-1], cases[-1][2]) == [("PERSON", "Marie Curie"), ("LOCATION", "Berlin")]

@@ -97,6 +97,11 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path, way: Any) -> None:
         way(f"onnx:{tmp_path}")
 
 
+def tellers(reading: Reading) -> set[str]:
+    """Who told of an injection: the rules take part in every engine."""
+    return {finding.detector for finding in reading.findings if finding.category == "prompt_injection"}
+
+
 async def test_where_the_server_answers_the_stand_in_is_not_asked() -> None:
     stub = Stub(usual())
     async with serving(stub):
@@ -105,9 +110,7 @@ async def test_where_the_server_answers_the_stand_in_is_not_asked() -> None:
 
         reading = await read(engine)
 
-        assert {finding.detector for finding in reading.findings if finding.category == "prompt_injection"} == {
-            "triton"
-        }
+        assert tellers(reading) == {"triton", "patterns"}
         assert reading.failures == ()
         assert engine.stats.detectors["onnx"].reads == 0
         await engine.close()
@@ -120,7 +123,7 @@ async def test_what_a_lost_server_does_not_read_the_embedded_model_does_and_says
     reading = await read(engine, wanted)
 
     assert reading.scores["prompt_injection"] > 0.5
-    assert {finding.detector for finding in reading.findings if finding.category == "prompt_injection"} == {"onnx"}
+    assert tellers(reading) == {"onnx", "patterns"}
     assert [(failure.detector, failure.code) for failure in reading.failures] == [("triton", "unavailable")]
     assert unread(reading, wanted) == frozenset()
     await engine.close()
