@@ -130,6 +130,93 @@ async def test_log_probabilities_of_another_text_than_the_one_beside_them_go() -
     assert texts("openai_chat", found.body)[TEXT] == "nothing"
 
 
+async def test_the_repeated_text_of_a_response_loses_its_log_probabilities_with_its_words() -> None:
+    place = {"item_id": "it_0", "output_index": 0, "content_index": 0}
+    tokens = logprobs("a ", "moon", "shot")["content"]
+    events = [
+        sse({"type": "response.output_text.delta", **place, "delta": f"a {WORD}", "logprobs": tokens}),
+        sse({"type": "response.output_text.done", **place, "text": f"a {WORD}", "logprobs": tokens}),
+    ]
+
+    found = await passed(guard("openai_responses", redacting()), events)
+
+    assert b"moon" not in found.body
+    delta, done = documents("openai_responses", found.body)
+    assert (delta["delta"], delta["logprobs"]) == ("a [CUSTOM_1]", None)
+    assert (done["text"], done["logprobs"]) == ("a [CUSTOM_1]", None)
+
+
+async def test_half_a_character_alone_is_no_reason_to_fail() -> None:
+    text = chat_chunk({"content": "X"}).replace(b'"X"', b'"a \\ud835 moonshot \\udd30"')
+    call = chat_chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a": "\\ud835 moonshot"}'}}]})
+
+    found = await passed(guard("openai_chat", redacting()), [text, call, chat_chunk({}, finish="stop")])
+
+    assert found.error is None
+    assert texts("openai_chat", found.body)[TEXT] == "a \ufffd [CUSTOM_1] \ufffd"
+    assert json.loads(texts("openai_chat", found.body)[CALL]) == {"a": "\ufffd [CUSTOM_1]"}
+
+
+# --- order and ends -------------------------------------------------------------------------------------------------
+
+
+async def test_what_keeps_the_connection_warm_overtakes_what_is_held() -> None:
+    ping = sse({"type": "ping"}, "ping")
+    stream = guard("anthropic", redacting())
+    for event in written("anthropic", [(TEXT, "the moon")], is_whole=False):
+        await stream.feed(event)
+
+    assert await stream.feed(ping) == ping
+    assert await stream.feed(b": warm\n\n") == b": warm\n\n"
+
+
+async def test_nothing_leaves_that_was_said_behind_a_blocked_thought() -> None:
+    thought = chat_chunk({"reasoning_content": f"the {WORD}"})
+    content = [chat_chunk({"content": f"{number} words "}) for number in range(20)]
+
+    found = await passed(guard("openai_chat", blocking()), [thought, *content, chat_chunk({}, finish="stop")])
+
+    assert isinstance(found.error, ContentBlocked)
+    assert found.body == b""
+
+
+def google(text: str, *, signature: str = "", finish: str = "", is_thought: bool = False) -> bytes:
+    part: dict[str, Any] = {"text": text}
+    if is_thought:
+        part["thought"] = True
+    if signature:
+        part["thoughtSignature"] = signature
+    candidate: dict[str, Any] = {"index": 0, "content": {"parts": [part]}}
+    if finish:
+        candidate["finishReason"] = finish
+    return sse({"candidates": [candidate]})
+
+
+async def test_an_answer_that_ends_early_does_not_say_that_it_has_finished() -> None:
+    event = google(f"{'word ' * 20} {WORD}", finish="STOP")
+
+    found = await passed(guard("google_sse", blocking()), [event])
+
+    assert isinstance(found.error, ContentBlocked)
+    assert texts("google_sse", found.body)[TEXT].startswith("word word")
+    assert documents("google_sse", found.body)[0]["candidates"][0]["finishReason"] is None
+
+
+async def test_no_signature_stands_under_another_thought_than_was_signed() -> None:
+    begun = google("I think ", is_thought=True)
+    cut = google(f"{'word ' * 20} {WORD}", is_thought=True, signature="c2ln")
+    changed = google(f"of {WORD} and no more", is_thought=True, signature="c2ln")
+
+    blocked = await passed(guard("google_sse", blocking()), [begun, cut])
+    redacted = await passed(guard("google_sse", redacting()), [begun, changed])
+
+    for found in (blocked, redacted):
+        assert isinstance(found.error, ContentBlocked)
+        assert b"c2ln" not in found.body
+        assert b"moon" not in found.body
+    assert b"word word" in blocked.body
+
+
 # --- choices -----------------------------------------------------------------------------------------------------
 
 
