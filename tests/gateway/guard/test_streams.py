@@ -66,6 +66,20 @@ async def test_a_text_in_no_known_place_is_judged_where_it_stands(form: ClientFo
     assert blocked.body == b""
 
 
+@pytest.mark.parametrize(
+    "more", [{"id": f"a {WORD} b"}, {"brand_new": WORD}, {"brand_new": {WORD: 1}}, {"brand_new": [1, [f"1, {WORD},2"]]}]
+)
+async def test_an_event_like_those_before_it_is_read_where_it_differs(more: dict[str, Any]) -> None:
+    same = [json.loads(chat_chunk({"content": f"{number} "})[6:]) for number in range(5)]
+    events = [sse(one) for one in (*same, {**same[0], **more}, same[1])]
+
+    found = await passed(guard("openai_chat", redacting()), events)
+
+    assert WORD.encode() not in found.body
+    assert b"[CUSTOM_1]" in found.body
+    assert texts("openai_chat", found.body)[TEXT] == "0 1 2 3 4 0 1 "
+
+
 async def test_members_of_an_event_that_say_nothing_leave_as_they_came() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 1}}
     filtered = {"hate": {"filtered": False, "severity": "safe"}}
