@@ -14,7 +14,7 @@ from trueport.gateway.guard.forms import ClientForm
 EVENTS: Final = 2_000
 ROUNDS: Final = 5
 FORMS: Final[tuple[ClientForm, ...]] = ("openai_chat", "openai_responses", "anthropic", "google_sse")
-WORDS: Final = "Nothing to see here, move on please and think of summer days. ".split(" ")
+WORDS: Final = ["Nothing", "to", "see", "here,", "move", "on", "please", "and", "think", "of", "summer", "days.", ""]
 RULES: Final = {"when": {"category": ["pii", "secrets"]}, "action": "redact", "on": ["output"]}
 POLICIES: Final[dict[str, ActivePolicies | None]] = {
     "rules": policies(RULES),
