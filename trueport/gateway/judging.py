@@ -19,6 +19,7 @@ from trueport.detection.types import Category, Finding, Passage, Reading, Side
 from trueport.gateway import texts as bodies
 from trueport.gateway.call import Admitted, Judgement, Recorded, Scored, Screened
 from trueport.gateway.guard.factory import guard_for
+from trueport.gateway.guard.stream import GuardedStream
 from trueport.gateway.json_gate import read_object
 from trueport.gateway.ports import StreamGuard
 from trueport.gateway.screening import ContentBlocked, DetectorUnavailable, Inspected
@@ -157,8 +158,10 @@ class PolicyScreener:
         if active is None and not (placeholders and placeholders.is_reversible):
             return None
         wire, request = admitted.call.dialect.wire, admitted.request
-        known = guard_for(wire, request, active, self.engine, self.now_s, placeholders)
-        return known or HeldAnswer(self, admitted, target, placeholders)
+        stream = guard_for(wire, request, active, self.engine, self.now_s, placeholders)
+        if stream is None:
+            return HeldAnswer(self, admitted, target, placeholders)
+        return GuardedAnswer(stream, active, _About(admitted, target))
 
     async def judge(self, found: Texts, active: ActivePolicies) -> Judgement:
         """What the policies make of texts that nothing can be done about any more."""
@@ -230,7 +233,7 @@ class PolicyScreener:
             failures=tuple(failures),
             policies=tuple(policy.id for policy in active.policies) if failures else (),
             took_us=int((self._clock.monotonic() - started_s) * 1e6),
-            reading=None if about is None else about.reading(read, active),
+            reading=None if about is None else about.reading(read.entries, active),
         )
 
 
@@ -241,10 +244,10 @@ class _About:
     admitted: Admitted
     target: Target | None
 
-    def reading(self, read: "_Read", active: ActivePolicies) -> Mapping[str, object]:
+    def reading(self, entries: Sequence[Judged | Unscannable], active: ActivePolicies) -> Mapping[str, object]:
         admitted = self.admitted
         is_user_kept = admitted.user is None or admitted.user_is_for_record
-        return reading_fields(read.entries, active, context_of(admitted, self.target), is_user_kept=is_user_kept)
+        return reading_fields(entries, active, context_of(admitted, self.target), is_user_kept=is_user_kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +339,32 @@ def _restore_spread(members: Sequence[int], texts: dict[int, str], found: Texts,
                 is_json = found.parts[index].path.endswith(_PIECES_OF_JSON)
                 texts[index] = text[:start] + (json.dumps(own)[1:-1] if is_json else own) + text[end:]
                 own = ""
+
+
+class GuardedAnswer:
+    """Implements StreamGuard for the known forms of streams. Its judgement has what was found, for replays."""
+
+    def __init__(self, stream: GuardedStream, active: ActivePolicies | None, about: _About) -> None:
+        self._stream = stream
+        self._active = active
+        self._about = about
+        self.feed = stream.feed
+        self.finish = stream.finish
+        self.observe = stream.observe
+
+    @property
+    def judgement(self) -> Judgement | None:
+        if self._active is None:
+            return None
+        return replace(self._stream.judgement, reading=self._about.reading(self._stream.entries, self._active))
+
+    @property
+    def refusal(self) -> TrueportError | None:
+        return self._stream.refusal
+
+    @property
+    def held_ms(self) -> int:
+        return self._stream.held_ms
 
 
 class HeldAnswer:

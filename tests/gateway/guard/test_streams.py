@@ -20,7 +20,7 @@ from tests.support.streams_of_guard import (
     texts,
     written,
 )
-from trueport.detection.policy import Span
+from trueport.detection.policy import Judged, Span
 from trueport.detection.redact import Placeholders
 from trueport.detection.types import Category, Failure, Passage, Reading
 from trueport.gateway.guard.forms import ClientForm
@@ -345,6 +345,55 @@ async def test_no_text_is_read_much_oftener_than_its_window_is_long(form: Client
     assert found.error is None
     # The hold twice, a step and what is around it, once for each step: never the whole text again.
     assert engine.code_points < 12 * length
+
+
+HIDDEN = ("\u200b", "\u2060", "\ufe0f", "\u0336", "\U000e0061")
+
+
+@pytest.mark.parametrize("form", ["openai_chat", "google_array"])
+@pytest.mark.parametrize("between", [1, 60])
+async def test_letters_with_any_number_of_invisible_ones_between_them_are_held_together(
+    form: ClientForm, between: int
+) -> None:
+    address = "ada.lovelace@example.org"
+    gap = (HIDDEN[0] + HIDDEN[1]) * between
+    text = "word " * 100 + gap.join(address) + gap + " and more." + " Bye." * 200
+    active = policies({"when": {"category": "pii", "types": ["EMAIL"]}, "action": "redact", "on": ["output"]})
+    outcomes = set()
+    for size in (7, 90, 5_000):
+        pieces = [(TEXT, text[at : at + size]) for at in range(0, len(text), size)]
+
+        found = await passed(guard(form, active), written(form, pieces))
+
+        assert found.error is None
+        outcomes.add(texts(form, found.body)[TEXT])
+    (said,) = outcomes
+    shown = "".join(char for char in said if char not in HIDDEN)
+    assert "[EMAIL_1] and more." in shown
+    assert not any(part in shown for part in ("lovelace", "ada", "example"))
+
+
+async def test_more_invisible_characters_than_anybody_writes_end_the_stream() -> None:
+    text = "a" + HIDDEN[0] * 10_000 + "b"
+
+    found = await passed(guard("openai_chat", secrets()), written("openai_chat", [(TEXT, text)]))
+
+    assert isinstance(found.error, ContentBlocked)
+
+
+async def test_what_was_found_is_told_once_and_in_places_of_the_whole_text() -> None:
+    text = f"{'word ' * 100}{WORD} {'word ' * 100}{WORD} {'word ' * 50}"
+    active = policies(
+        {"when": {"keywords": [WORD]}, "action": "redact", "on": ["output"]},
+        {"when": {"keywords": ["none"]}, "action": "flag", "on": ["output"]},
+    )
+
+    found = await passed(guard("openai_chat", active), written("openai_chat", [(TEXT, text)]))
+
+    (entry,) = found.stream.entries
+    assert isinstance(entry, Judged)
+    assert (entry.path, entry.passage.text) == ("choice.0.content", "")
+    assert [text[one.start : one.end] for one in entry.reading.findings] == [WORD, WORD]
 
 
 # --- policies that only tell -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from trueport.detection.policy import Span, Unscannable
+from trueport.detection.policy import Judged, Span, Unscannable
 from trueport.detection.types import Passage, Role
 from trueport.gateway.call import Judgement
 from trueport.kit.errors import TrueportError
@@ -73,6 +73,10 @@ class Judge(Protocol):
     @property
     def judgement(self) -> Judgement:
         """What has been decided so far. Never holds a text."""
+
+    @property
+    def entries(self) -> tuple[Judged | Unscannable, ...]:
+        """Everything that was found so far, whether acted on or not, without the texts."""
 
     async def read(self, extracts: Sequence[Extract]) -> list[Ruling]:
         """A ruling for each extract. Never raises for a detector: its failure is a refusal where policy says so."""

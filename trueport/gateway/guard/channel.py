@@ -1,8 +1,10 @@
 """One text of a stream: how much of it may leave, and what of it is replaced."""
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -20,6 +22,9 @@ _SENTENCE_END: Final = re.compile(r"[.!?\u3002\uff01\uff1f]\s|\n")
 _AROUND: Final = 128
 # A span without an end may wait for this long; no form of a secret is longer, and the stream ends there.
 _LONGEST_SPAN: Final = 32_768
+# Nobody who wants to be read writes so many invisible characters among so few others.
+_MOST_HIDDEN: Final = 4_096
+_FILLERS: Final = frozenset("\u115f\u1160\u3164\uffa0")
 
 
 class Channel(Protocol):
@@ -113,7 +118,7 @@ class TextChannel:
 
     async def _scan(self, place: int, *, is_last: bool) -> None:
         rhythm = self._rhythm or Rhythm(0, 0, 0)
-        firm = place if is_last else max(self.released, place - rhythm.hold)
+        firm = place if is_last else max(self.released, self._held_from(place, rhythm.hold))
         cuts, open_at = await self._judged(place, firm, rhythm) if self._rhythm else ([], None)
         self._scanned = place
         self._open_at = open_at
@@ -126,10 +131,25 @@ class TextChannel:
         self.released = self._settle(cuts, place, firm, is_last=is_last)
         self._forget(rhythm)
 
+    def _held_from(self, place: int, hold: int) -> int:
+        """Where the last `hold` code points before `place` begin that a reader sees. Raises NotEditable.
+
+        Between the letters of a word can stand any number of others that nobody sees.
+        """
+        start, hidden = place - hold, 0
+        while start > self._base and not (text := self._kept[start - self._base : place - self._base]).isascii():
+            seen = sum(map(_is_hidden, text))
+            if seen > _MOST_HIDDEN:
+                raise NotEditable
+            if seen == hidden:
+                break
+            start, hidden = place - hold - seen, seen
+        return start
+
     async def _judged(self, place: int, firm: int, rhythm: Rhythm) -> tuple[list[Cut], int | None]:
         """Cuts and the beginning of an open span, in places of the channel."""
         back = 2 * rhythm.hold + rhythm.longest_step + _AROUND
-        start = max(0, min(self.released - rhythm.hold - _AROUND, place - max(back, rhythm.window)))
+        start = max(self._base, min(self.released - rhythm.hold - _AROUND, place - max(back, rhythm.window)))
         text = self._kept[start - self._base : place - self._base]
         given = Extract(self.path, Passage(text, self._role), start, self.released - start, firm - start)
         (ruling,) = await self._judge.read([given])
@@ -181,6 +201,12 @@ class TextChannel:
         if keep_from - self._base > 2 * back:
             self._kept = self._kept[keep_from - self._base :]
             self._base = keep_from
+
+
+@lru_cache(maxsize=8_192)
+def _is_hidden(char: str) -> bool:
+    """Whether a character shows nothing of its own: formats, variations, marks on others, fillers."""
+    return char >= "\x80" and (unicodedata.category(char) in ("Cf", "Mn", "Me") or char in _FILLERS)
 
 
 def _across(text: str, start: int, border: int) -> int | None:

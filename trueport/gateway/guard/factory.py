@@ -56,7 +56,8 @@ def guard_for(
     longest = max((getattr(detector, "longest_match", _LONGEST_MATCH) for detector in engine.detectors), default=0)
 
     def judge_of(policies: ActivePolicies) -> Judge:
-        return PolicyJudge(engine, policies, rhythm_of(policies, longest, served_by_models), now_s)
+        own = placeholders.for_answer() if placeholders is not None else None
+        return PolicyJudge(engine, policies, rhythm_of(policies, longest, served_by_models), now_s, own)
 
     front = acting(active) if active is not None else None
     behind = watching(active) if active is not None else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final, Protocol
 
 from trueport.detection.policy import ActivePolicies, Hit, Judged, Policy, Span, Unscannable, Verdict
@@ -91,13 +92,20 @@ class PolicyJudge:
     """Implements Judge. For one stream."""
 
     def __init__(
-        self, engine: Reads, active: ActivePolicies, rhythm: Rhythm | None, now_s: Callable[[], float]
+        self,
+        engine: Reads,
+        active: ActivePolicies,
+        rhythm: Rhythm | None,
+        now_s: Callable[[], float],
+        placeholders: Placeholders | None = None,
     ) -> None:
         self.rhythm = rhythm
         self._engine = engine
         self._active = active
         self._now_s = now_s
-        self._placeholders = Placeholders()
+        self._placeholders = placeholders or Placeholders()
+        self._found: dict[tuple[str, Role], dict[Finding, None]] = {}
+        self._contents: list[Unscannable] = []
         self._hits: dict[tuple[object, ...], Hit] = {}
         self._scores: dict[tuple[str, Role], dict[Category, float]] = {}
         self._failures: dict[Failure, None] = {}
@@ -116,6 +124,13 @@ class PolicyJudge:
             took_us=int(self._took_s * 1e6),
         )
 
+    @property
+    def entries(self) -> tuple[Judged | Unscannable, ...]:
+        """What was found, in places of whole texts, acted on or not. Without the texts."""
+        read = (Judged(path, Passage("", role), Reading(findings=tuple(found)))
+                for (path, role), found in self._found.items())  # fmt: skip
+        return (*read, *self._contents)
+
     async def read(self, extracts: Sequence[Extract]) -> list[Ruling]:
         started_s = self._now_s()
         passages = [one.passage for one in extracts]
@@ -130,6 +145,8 @@ class PolicyJudge:
     def content(self, content: Unscannable) -> Ruling:
         verdict = self._active.decide([content])
         self._note(verdict, 0)
+        if len(self._contents) < _MOST_HITS:
+            self._contents.append(content)
         return Ruling(refusal=self._refusal(verdict))
 
     def placeholder(self, span: Span, value: str) -> str:
@@ -144,6 +161,10 @@ class PolicyJudge:
         settled = tuple(one for one in found if one.end <= given.firm or _is_whole(one, length))
         verdict = self._decide(given, replace(reading, findings=settled))
         self._note(verdict, given.at)
+        if settled:
+            places = self._found.setdefault((given.path, given.passage.role), {})
+            told = (replace(one, start=one.start + given.at, end=one.end + given.at) for one in settled)
+            places.update(dict.fromkeys(islice(told, max(0, _MOST_HITS - len(places)))))
         refusal = self._refusal(verdict)
         if refusal is not None:
             return Ruling(refusal=refusal)
@@ -203,6 +224,7 @@ class NoJudge:
     """Implements Judge where no policy can act: texts are only restored, or watched."""
 
     rhythm: Rhythm | None = None
+    entries: tuple[Judged | Unscannable, ...] = ()
 
     @property
     def judgement(self) -> Judgement:

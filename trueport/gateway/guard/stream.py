@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
+from trueport.detection.policy import Judged, Unscannable
 from trueport.gateway.call import Judgement
 from trueport.gateway.guard.arguments import ArgumentsChannel
 from trueport.gateway.guard.base import Edit, Extract, Judge, Ruling, extract
@@ -117,6 +118,11 @@ class GuardedStream:
         if self._error is not None:
             own = replace(own, decision="block")
         return own if self._watch is None else self._watch.joined_to(own)
+
+    @property
+    def entries(self) -> tuple[Judged | Unscannable, ...]:
+        """Everything that was found so far, whether acted on or not, without the texts."""
+        return (*self._judge.entries, *(self._watch.entries if self._watch is not None else ()))
 
     @property
     def refusal(self) -> TrueportError | None:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from trueport.detection.policy import Unscannable
+from trueport.detection.policy import Judged, Unscannable
 from trueport.detection.policy.decision import SEVERITY
 from trueport.gateway.call import Judgement
 from trueport.gateway.guard.arguments import ArgumentsChannel
@@ -39,6 +39,11 @@ class Watch:
             failures=tuple(dict.fromkeys((*judgement.failures, *own.failures))),
             took_us=judgement.took_us + own.took_us,
         )
+
+    @property
+    def entries(self) -> tuple[Judged | Unscannable, ...]:
+        """What the judge found."""
+        return self._judge.entries
 
     def append(self, slot: Slot) -> None:
         """A piece of a channel."""
