@@ -195,6 +195,33 @@ async def test_a_writer_whose_clock_goes_back_keeps_its_own_order() -> None:
     assert batch.ids == ("b0", "a0", "a1", "a2")
 
 
+class Asked(OneTenant):
+    """Notes which links of chains it was asked about."""
+
+    def __init__(self, *records: Waiting) -> None:
+        super().__init__(*records)
+        self.asked: list[set[Link]] = []
+
+    async def leaves_at(self, links: Iterable[Link]) -> dict[Link, bytes]:
+        self.asked.append(set(links))
+        return await super().leaves_at(links)
+
+
+async def test_only_predecessors_that_do_not_wait_themselves_are_asked_for() -> None:
+    # Each costs the database a question of its own.
+    first, *others = chain("a", 40)
+    stored = Asked(first)
+    sequencer = Sequencer(stored, ManualClock())
+    await sequencer.run_once()
+    stored.found.update({one.id: one for one in others})
+
+    batch = await sequencer.run_once()
+
+    assert batch is not None
+    assert len(batch.ids) == 39
+    assert stored.asked == [set(), {Link("a", 0)}]
+
+
 async def test_nothing_new_gives_no_batch() -> None:
     stored = OneTenant(*chain("a", 2))
     sequencer = Sequencer(stored, ManualClock())

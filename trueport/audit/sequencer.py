@@ -140,7 +140,9 @@ class Sequencer:
         if not waiting:
             self._held_since_s.clear()
             return None
-        placed = await self._log.leaves_at({Link(one.writer, one.wseq - 1) for one in waiting if one.wseq})
+        here = {Link(one.writer, one.wseq) for one in waiting}
+        before = {Link(one.writer, one.wseq - 1) for one in waiting if one.wseq}
+        placed = await self._log.leaves_at(before - here)
         chosen, breaks = self._choose(waiting, placed)
         if not chosen:
             return None
