@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -38,10 +39,17 @@ def pin(place: Installation) -> bool:
     if (psutil.cpu_count() or 1) < 2 or sys.platform != "linux":
         return False
     for process in gateway_processes(place):
-        process.cpu_affinity([0])
+        _keep_to(process, 0)
     for process in (*database_processes(place), psutil.Process(place.simulator.process.pid), psutil.Process()):
-        process.cpu_affinity([1])
+        _keep_to(process, 1)
     return True
+
+
+def _keep_to(process: psutil.Process, core: int) -> None:
+    # The affinity of a process is that of its first thread; the others have their own.
+    for thread in process.threads():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(thread.id, {core})
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
