@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-Kind = Literal["intent", "attempt", "outcome", "abandoned", "admin", "auth", "policy", "erasure", "hold", "export",
-               "access", "gap", "heartbeat"]  # fmt: skip
+DeedKind = Literal["admin", "auth", "policy", "erasure", "hold", "export", "access"]
+"""What people do, apart from calls."""
+Kind = Literal["intent", "attempt", "outcome", "abandoned", DeedKind, "gap", "heartbeat"]
 
 VERSION: Final = 1
 OWN_FIELDS: Final = frozenset({"v", "kind", "rid", "tenant", "writer", "wseq", "prev", "at"})

@@ -49,6 +49,7 @@ from trueport.kit.logging import get_logger
 from trueport.settings import Settings
 from trueport.storage.documents import open_store
 from trueport.web.domain import ReadinessCheck, Resources
+from trueport.web.trail import Trail
 
 log = get_logger(__name__)
 
@@ -90,6 +91,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         capacity_bytes=settings.spool.capacity_bytes,
         mode=settings.spool.mode,
     )
+    resources.parts[Trail] = Trail(spool)
     store = open_store(settings.storage_url, settings.data_dir)
     sink = MongoSink(resources.database, store, events=resources.events)
     contents = StoredContents(resources, store)
