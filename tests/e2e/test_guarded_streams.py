@@ -400,7 +400,7 @@ async def test_a_block_ends_the_stream_and_the_providers_work_at_once(house: Hou
     async with provider(play):
         await client.call(house, form)
 
-    assert b"sec" not in client.body
+    assert b" sec" not in client.body
     assert text.startswith(said_by(form, client.body).rstrip())
     assert len(said_by(form, client.body)) > 200
     assert code_of(error_in(form, client.body)) == "content_policy_violation"
