@@ -24,8 +24,8 @@ from tests.support.detectors import (
     TwistedSession,
     tiny_copy,
 )
+from trueport.detection.artefact import BrokenArtefact
 from trueport.detection.base import DetectorFailed
-from trueport.detection.guard import BrokenArtefact
 from trueport.detection.onnx import LONGEST, MOST_WINDOWS, OnnxDetector
 from trueport.detection.types import Category, Failure, Finding, Passage, Reading, Role
 from trueport.detection.views import AsWritten, View

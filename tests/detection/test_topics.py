@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.detectors import SHIPPED, TINY, tiny_copy
+from trueport.detection.apart import OnnxApart
 from trueport.detection.base import DetectorFailed
 from trueport.detection.embedding import Embeddings, gives_embeddings
 from trueport.detection.engine import Engine
@@ -248,7 +249,7 @@ def test_a_band_is_the_number_of_the_detector_that_found_something() -> None:
 
 async def test_the_bands_are_those_of_the_model_s_description(tmp_path: Path) -> None:
     heads = {"toxicity": {"temperature": 1.0, "bias": 0.0, "bands": {"flag": 0.21, "block": 0.43}}}
-    engine = Engine([PatternDetector(), OnnxDetector(tiny_copy(tmp_path, heads=heads))], SystemClock())
+    engine = Engine([PatternDetector(), OnnxApart(tiny_copy(tmp_path, heads=heads))], SystemClock())
 
     assert engine.bands == {"onnx": {"toxicity": {"flag": 0.21, "block": 0.43}}}
     policy = banded(bands=engine.bands)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from trueport.detection.apart import OnnxApart
 from trueport.detection.base import Detector
 from trueport.detection.onnx import OnnxDetector
 from trueport.detection.patterns.pack import PatternDetector
@@ -25,6 +26,7 @@ BENIGN: Final = "the weather is fine"
 DETECTORS: Final[Mapping[str, Callable[[], Detector]]] = {
     "patterns": PatternDetector,
     "onnx, tiny model": lambda: OnnxDetector(TINY),
+    "onnx, in a process of its own": lambda: OnnxApart(TINY),
     **({"onnx, shipped model": lambda: OnnxDetector(SHIPPED)} if IS_SHIPPED else {}),
 }
 """What the contract suite runs over. Each is made anew for a test, within its event loop."""

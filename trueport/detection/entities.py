@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trueport.detection.artefact import entity_types
+
 FAINT: Final = 0.2
 """The least score of an entity that is reported, low so that a policy can lower its threshold."""
 _LIKELY: Final = 0.5
@@ -29,9 +31,7 @@ class BioLabels:
     def __init__(self, labels: Sequence[str]) -> None:
         """Raises ValueError for labels of another form."""
         place = {label: at for at, label in enumerate(labels)}
-        self.types = tuple(dict.fromkeys(label[2:] for label in labels if label != "O"))
-        if sorted(labels) != sorted(["O", *(f"{mark}-{kind}" for kind in self.types for mark in "BI")]):
-            raise ValueError("token labels are O and a pair of B-… and I-… for each type")
+        self.types = entity_types(labels)
         self._begins = np.array([place[f"B-{kind}"] for kind in self.types], np.intp)
         self._inside = np.array([place[f"I-{kind}"] for kind in self.types], np.intp)
 

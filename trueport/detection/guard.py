@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # the package ships no types
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from trueport.detection.artefact import BrokenArtefact, Calibration, Meta
 from trueport.detection.base import DetectorFailed
 from trueport.detection.entities import BioLabels, Entity
 from trueport.detection.windows import TokenIds
@@ -36,40 +36,6 @@ _FLOAT: Final = "tensor(float)"
 _WHOLE: Final = "tensor(int64)"
 
 
-class BrokenArtefact(Exception):
-    """A model folder is not what its `meta.json` says, or not what this program can read. The message says how."""
-
-
-class Calibration(msgspec.Struct, frozen=True):
-    """Of one head: probability = sigmoid(logit / temperature + bias). `bands` are the probabilities worth acting on."""
-
-    temperature: float
-    bias: float = 0.0
-    bands: dict[str, float] = {}
-
-    def probability(self, logits: Logits) -> NDArray[np.float64]:
-        return 1.0 / (1.0 + np.exp(-np.clip(logits.astype(np.float64) / self.temperature + self.bias, -60.0, 60.0)))
-
-
-class Meta(msgspec.Struct, frozen=True):
-    """`meta.json`, as far as reading needs it. `files` has the SHA-256 of each file in hex."""
-
-    files: dict[str, str]
-    heads: dict[str, Calibration]
-    max_tokens: int = 256
-    pii_labels: tuple[str, ...] = ()
-    pii_temperature: float = 1.0
-
-    @property
-    def model_file(self) -> str:
-        return next(name for name in self.files if name.endswith(".onnx"))
-
-    @property
-    def version(self) -> str:
-        """The first 16 hex digits of the model's SHA-256."""
-        return self.files[self.model_file][:16]
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the model says of one window. It follows from the token ids alone, so that it can be remembered by them.
@@ -80,25 +46,6 @@ class Verdict:
     probabilities: Mapping[str, float]
     entities: tuple[Entity, ...]
     embedding: bytes
-
-
-def read_meta(folder: Path) -> Meta:
-    """The description of the model in `folder`. Raises BrokenArtefact."""
-    try:
-        meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=Meta)
-    except OSError as error:
-        raise BrokenArtefact(f"{folder / 'meta.json'} cannot be read: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
-        raise BrokenArtefact(f"{folder / 'meta.json'} is not a model's description: {error}") from error
-    if not any(name.endswith(".onnx") for name in meta.files) or "tokenizer.json" not in meta.files:
-        raise BrokenArtefact(f"{folder / 'meta.json'} names no .onnx file or no tokenizer.json")
-    try:
-        BioLabels(meta.pii_labels or ("O",))
-    except ValueError as error:
-        raise BrokenArtefact(f"pii_labels in {folder / 'meta.json'}: {error}") from error
-    if meta.max_tokens < 8 or any(one.temperature <= 0 for one in meta.heads.values()) or meta.pii_temperature <= 0:
-        raise BrokenArtefact(f"{folder / 'meta.json'} has a window or a temperature that is too small")
-    return meta
 
 
 class Guard:
@@ -156,7 +103,7 @@ class Guard:
 
     def _verdict(self, outputs: Outputs, window: TokenIds) -> Verdict:
         probabilities = {
-            head: float(calibration.probability(outputs[head])[0]) for head, calibration in self._meta.heads.items()
+            head: float(probability(calibration, outputs[head])[0]) for head, calibration in self._meta.heads.items()
         }
         entities: tuple[Entity, ...] = ()
         if self._meta.pii_labels:
@@ -186,6 +133,12 @@ def check_outputs(outputs: Mapping[str, Any], meta: Meta, shape: tuple[int, ...]
         if not is_sound:
             raise DetectorFailed("contract")
     return outputs
+
+
+def probability(calibration: Calibration, logits: Logits) -> NDArray[np.float64]:
+    """Calibrated, of the same shape."""
+    scaled = logits.astype(np.float64) / calibration.temperature + calibration.bias
+    return 1.0 / (1.0 + np.exp(-np.clip(scaled, -60.0, 60.0)))
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:

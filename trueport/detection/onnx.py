@@ -22,9 +22,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from trueport.detection.accounting import Work
+from trueport.detection.artefact import HEADS, NAME, BrokenArtefact, read_meta
 from trueport.detection.base import DetectorFailed
 from trueport.detection.entities import Entity, join, widen
-from trueport.detection.guard import BrokenArtefact, Guard, Verdict, read_meta
+from trueport.detection.guard import Guard, Verdict
 from trueport.detection.turns import Turns
 from trueport.detection.types import Category, Failure, Finding, Passage, Reading, Role
 from trueport.detection.views import View, Views, as_written
@@ -35,7 +36,6 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-NAME: Final = "onnx"
 MOST_WINDOWS: Final = 400
 """Of one passage; 400 are about 77,000 tokens and 8 s of a core. What is beyond fails as `too_long`."""
 LONGEST: Final = 1 << 20
@@ -46,14 +46,6 @@ _PAGES: Final = 10_000
 _LEAST_SCORE: Final = 0.05
 """Of a window that becomes a finding."""
 
-# Which head answers for a category. The injection head does not tell an injection from a jailbreak.
-_HEADS: Final[Mapping[Category, str]] = {
-    "prompt_injection": "injection",
-    "jailbreak": "injection",
-    "indirect_injection": "indirect",
-    "toxicity": "toxicity",
-    "bias": "bias",
-}
 _TO_THE_MODEL: Final[frozenset[Category]] = frozenset({"prompt_injection", "jailbreak", "toxicity", "bias", "pii"})
 _BROUGHT_IN: Final[frozenset[Category]] = _TO_THE_MODEL | {"indirect_injection"}
 _BY_THE_MODEL: Final[frozenset[Category]] = frozenset({"toxicity", "bias", "pii"})
@@ -147,15 +139,12 @@ class OnnxDetector:
 
     @property
     def categories(self) -> frozenset[Category]:
-        """Those of the heads that meta.json lists; and `custom`, whose answer is the embedding that topics need."""
-        of_heads = {category for category, head in _HEADS.items() if head in self._meta.heads}
-        return frozenset[Category]({"custom"}) | of_heads | ({"pii"} if self._meta.pii_labels else set())
+        return self._meta.categories
 
     @property
     def bands(self) -> Mapping[Category, Mapping[str, float]]:
-        """By category, the score from which a finding is worth flagging and from which blocking, as trained."""
-        heads = self._meta.heads
-        return {category: heads[head].bands for category, head in _HEADS.items() if head in heads}
+        """As in the folder's description."""
+        return self._meta.bands
 
     @property
     def work(self) -> Work:
@@ -286,7 +275,7 @@ def _reading(
     judged = [(window, verdicts[window.key]) for window in prepared.windows]
     scores = _zeros(served)
     found: list[Finding] = []
-    for category, head in _HEADS.items():
+    for category, head in HEADS.items():
         if category in sought:
             scores[category] = max((verdict.probabilities[head] for _, verdict in judged), default=0.0)
             found += _of_windows(judged, category, text, version)
@@ -302,7 +291,7 @@ def _of_windows(judged: Sequence[tuple[Window, Verdict]], category: Category, te
     """A finding for each stretch of the text that scored, with the highest score of the windows that cover it."""
     best: dict[Span, Finding] = {}
     for window, verdict in judged:
-        score = verdict.probabilities[_HEADS[category]]
+        score = verdict.probabilities[HEADS[category]]
         span = _trimmed(text, window.in_original(0, len(window.ids)))
         if score >= _LEAST_SCORE and (span not in best or score > best[span].score):
             reason = "unfolded" if window.is_unfolded else ""

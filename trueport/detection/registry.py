@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from trueport.detection.apart import OnnxApart
+from trueport.detection.artefact import BrokenArtefact
 from trueport.detection.base import Detector
 from trueport.detection.engine import Chain, Engine
 from trueport.detection.views import for_models
@@ -110,11 +112,8 @@ def _embedded(url: str, clock: Clock, data_dir: Path) -> Sequence[Detector | Cha
 def _guard(url: str) -> Detector:
     """The embedded model that serves, or stands in, at this address. Raises EngineMissing."""
     need("onnxruntime", "tokenizers", "numpy", extra="onnx")
-    from trueport.detection.guard import BrokenArtefact  # noqa: PLC0415 - an optional dependency
-    from trueport.detection.onnx import OnnxDetector  # noqa: PLC0415 - an optional dependency
-
     try:
-        return OnnxDetector(_folder(url), views=for_models)
+        return OnnxApart(_folder(url))
     except BrokenArtefact as error:
         raise EngineMissing(f"{error}. {_OTHER_MODEL}") from error
 

@@ -7,13 +7,9 @@ is not read at all.
 
 import asyncio
 import contextlib
-import os
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from trueport.detection.accounting import Work
 from trueport.detection.base import DetectorFailed
@@ -27,9 +23,6 @@ Run = Callable[[TokenIds], tuple[Verdict, float]]
 """From a window to its verdict and the seconds of a core it took. Called on threads of the pool."""
 Keep = Callable[[bytes, Verdict], None]
 """Told of each verdict by its window's key, on the event loop, also when the call that asked has left."""
-
-
-_NICENESS: Final = 5
 
 
 class _Ticket:
@@ -56,7 +49,7 @@ class Turns:
         """`most_waiting` windows are kept at most."""
         self._run_model = run
         self._keep = keep
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trueport-guard", initializer=_stand_back)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="trueport-guard")
         self._idle = threads
         self._most_waiting = most_waiting
         self._calls: deque[deque[_Ticket]] = deque()
@@ -158,16 +151,6 @@ class Turns:
         finally:
             self._idle += 1
             self._start()
-
-
-def _stand_back() -> None:
-    """Let the event loop go before this thread where they share a core.
-
-    Not further back: a thread that holds the GIL and is given no core holds up the whole process.
-    """
-    if sys.platform == "linux":
-        # Only there is a thread's number the number of something with a priority of its own.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _fail(ticket: _Ticket, failed: DetectorFailed) -> None:
