@@ -63,6 +63,20 @@ def test_several_workers_need_redis(tmp_path: Path) -> None:
     assert load(tmp_path, WORKERS="2", REDIS_URL="redis://127.0.0.1").server.workers == 2
 
 
+def test_the_second_folder_of_the_journal_is_another_than_the_first(tmp_path: Path) -> None:
+    here = str(tmp_path / "data" / "spool")
+
+    assert "TRUEPORT_SPOOL_SECOND_DIRECTORY" in problems_of(tmp_path, SPOOL_SECOND_DIRECTORY=here)
+    second = str(tmp_path / "second")
+    assert load(tmp_path, SPOOL_SECOND_DIRECTORY=second).spool.second_directory == tmp_path / "second"
+    assert load(tmp_path).spool.second_directory is None
+
+
+def test_records_are_not_both_left_out_and_waited_for(tmp_path: Path) -> None:
+    assert "TRUEPORT_AUDIT_SYNC" in problems_of(tmp_path, AUDIT_SYNC="1", AUDIT_MODE="best_effort")
+    assert load(tmp_path, AUDIT_SYNC="1").spool.is_bypassed
+
+
 def test_generated_secrets_are_kept_for_their_owner_only(tmp_path: Path) -> None:
     first, second = load(tmp_path), load(tmp_path)
     path = tmp_path / "data" / "secrets.json"

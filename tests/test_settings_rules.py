@@ -43,7 +43,7 @@ def problems_of(folder: Path, config_file: Path | None = None, /, **values: str)
         ("ENVIRONMENT", "PROD"), ("AUDIT_MODE", "none"), ("LOG_LEVEL", "info"), ("LIMITER_LOSS", "panic"),
         ("RATE_WINDOW", "hopping"), ("DOMAINS", "auth;config"), ("SPOOL_SEGMENT_MIB", "0"),
         ("SPOOL_CAPACITY_MIB", "3"), ("SECRET_KEY", "s" * 31), ("SECRET_KEY", "s" * 40 + "," + "t" * 31),
-        ("KEK", "k" * 31),
+        ("KEK", "k" * 31), ("AUDIT_SYNC", "yes"),
     ],
 )  # fmt: skip
 def test_a_value_that_makes_no_sense_is_the_one_problem(tmp_path: Path, name: str, value: str) -> None:
@@ -64,7 +64,8 @@ def test_a_value_that_makes_no_sense_is_the_one_problem(tmp_path: Path, name: st
         ("DETECTION_URL", "triton://gpu?models=pii&fallback=none"),
         ("PUBLIC_URL", "https://gw.example.com/"), ("EGRESS_ALLOW", "10.0.0.0/8, vllm.internal ,::1,127.0.0.1"),
         ("TRUSTED_PROXIES", "10.1.2.3/8,fd00::/8"), ("SECRET_KEY", "s" * 32 + ", " + "t" * 32), ("PORT", " 8081 "),
-        ("DATA_DIR", "~/nowhere-yet"),
+        ("DATA_DIR", "~/nowhere-yet"), ("SPOOL_DIRECTORY", "/fast/disk"), ("AUDIT_SYNC", "1"),
+        ("SPOOL_SECOND_DIRECTORY", "/other/disk"), ("SPOOL_SECOND_DIRECTORY", ""),
     ],
 )  # fmt: skip
 def test_a_value_of_any_documented_form_is_taken(tmp_path: Path, name: str, value: str) -> None:

@@ -53,6 +53,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ALLOW_EMBEDDED": "1 lets prod run on embedded parts",
     "TRUSTED_PROXIES": "CIDRs of reverse proxies whose X-Forwarded-For is believed, comma-separated",
     "OPERATIONS_ALLOW": "CIDRs that may read /metrics and /schema, comma-separated; loopback always may",
+    "AUDIT_SYNC": "1 keeps no journal: records are in the database before an answer ends (AWS Lambda)",
+    "SPOOL_DIRECTORY": "folder of the journal; empty: spool in DATA_DIR",
+    "SPOOL_SECOND_DIRECTORY": "where the journal goes on when that disk takes nothing more; best on another disk",
     "SPOOL_SEGMENT_MIB": "size of one spool segment in MiB",
     "SPOOL_CAPACITY_MIB": "disk the spool of one worker may fill, in MiB",
     "PRICES_FILE": "price book in TOML that replaces the one in the package",
@@ -91,12 +94,14 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class SpoolSettings:
-    """The local journal of records."""
+    """The local journal of records. Bypassed, records go to the database before an answer ends."""
 
     directory: Path
     segment_bytes: int
     capacity_bytes: int
     mode: AuditMode
+    second_directory: Path | None = None
+    is_bypassed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,9 @@ class Settings:
             "public_url": without_password(self.server.public_url),
             "egress_allow": list(self.egress_allow),
             "audit_mode": self.spool.mode,
+            "audit_sync": self.spool.is_bypassed,
+            "spool_directory": str(self.spool.directory),
+            "spool_second_directory": str(self.spool.second_directory or ""),
             "secret_key": "generated" if self.keys.are_generated else "set",
             "kek": "generated" if self.keys.are_generated else "set",
         }
@@ -240,6 +248,16 @@ def load_settings(
         ]
     segment_mib = reader.take("SPOOL_SEGMENT_MIB", "64", _whole(1, 1024))
     capacity_mib = reader.take("SPOOL_CAPACITY_MIB", "2048", _whole(4, 1_048_576))
+    spool_directory = reader.take("SPOOL_DIRECTORY", str(data_dir / "spool"), _folder)
+    second_directory = reader.take("SPOOL_SECOND_DIRECTORY", "", lambda raw: _folder(raw) if raw else None)
+    if second_directory == spool_directory:
+        problems.append(f"{PREFIX}SPOOL_SECOND_DIRECTORY: is the folder that the journal is in already")
+    audit_mode = cast(AuditMode, reader.take("AUDIT_MODE", "strict", _one_of(AuditMode)))
+    is_bypassed = reader.take("AUDIT_SYNC", "0", _whole(0, 1)) == 1
+    if is_bypassed and audit_mode == "best_effort":
+        problems.append(
+            f"{PREFIX}AUDIT_SYNC=1 records every call, which {PREFIX}AUDIT_MODE=best_effort does not ask for"
+        )
     settings_server = ServerSettings(
         host=host,
         port=port,
@@ -249,10 +267,12 @@ def load_settings(
         operations_allow=reader.take("OPERATIONS_ALLOW", "", _networks),
     )
     spool = SpoolSettings(
-        directory=data_dir / "spool",
+        directory=spool_directory,
         segment_bytes=segment_mib << 20,
         capacity_bytes=capacity_mib << 20,
-        mode=cast(AuditMode, reader.take("AUDIT_MODE", "strict", _one_of(AuditMode))),
+        mode=audit_mode,
+        second_directory=second_directory,
+        is_bypassed=is_bypassed,
     )
     settings = Settings(
         environment=stage,
@@ -375,6 +395,10 @@ def _some_of(choices: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         return named
 
     return parse
+
+
+def _folder(raw: str) -> Path:
+    return Path(raw).expanduser().absolute()
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

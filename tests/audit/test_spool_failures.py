@@ -260,18 +260,18 @@ async def test_a_removal_that_stops_half_way_leaves_nothing_to_adopt(
 
 
 def test_a_new_journal_is_never_seen_without_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offered: list[list[Path]] = []
+    offered: list[list[str]] = []
     real = fcntl.flock
 
     def looking(handle: int, how: int) -> None:
-        offered.append(adoption._dead_first_marked(tmp_path, tmp_path / "somebody"))
+        offered.append(adoption._dead_first_marked([tmp_path], "somebody"))
         real(handle, how)
 
-    monkeypatch.setattr("trueport.audit.spool.fcntl.flock", looking)
+    monkeypatch.setattr("trueport.audit.homes.fcntl.flock", looking)
     spool = open_spool(tmp_path)
 
     assert offered == [[]]
-    assert adoption._dead_first_marked(tmp_path, tmp_path / "somebody") == [spool.directory]
+    assert adoption._dead_first_marked([tmp_path], "somebody") == [spool.writer]
     spool.close()
 
 

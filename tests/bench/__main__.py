@@ -7,13 +7,14 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvloop
 
+from tests.bench import recording
 from tests.bench.driver import Measured, Streamed, held_streams, request_bytes, run, stream_in_pairs
 from tests.bench.readings import all_shipped, cpu_s, database_processes, gateway_processes, memory_mib, pin
 from tests.support.installation import Installation, installation
@@ -119,7 +120,14 @@ def main() -> None:
     )
     with serving() as place, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(place, plan))
-    (print_json if options.as_json else print_table)(found, plan)
+    trail = recording.Plan() if calls >= 3_000 else recording.QUICK if calls >= 600 else recording.SMALLEST
+    figures = recording.measure(trail)
+    if options.as_json:
+        print_json(found, plan, figures)
+    else:
+        print_table(found, plan)
+        print()
+        recording.print_lines(figures)
     if any(one.failed for one in found.rounds):
         sys.exit("some calls failed")
 
@@ -227,9 +235,10 @@ async def held_stream_kib(place: Installation, requests: Requests, count: int) -
         return (memory_mib(gateway) - before_mib) * 1_024 / count
 
 
-def print_json(found: Found, plan: Plan) -> None:
+def print_json(found: Found, plan: Plan, figures: Sequence[recording.Figure]) -> None:
     machine = {"python": sys.version.split()[0], "cores": os.cpu_count(), "conditions": CONDITIONS}
-    print(json.dumps({**machine, "plan": asdict(plan), **asdict(found), "medians": found.medians()}))
+    measured = {**asdict(found), "medians": found.medians(), "recording": [figure.as_json() for figure in figures]}
+    print(json.dumps({**machine, "plan": asdict(plan), **measured}))
 
 
 def print_table(found: Found, plan: Plan) -> None:

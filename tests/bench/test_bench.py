@@ -27,6 +27,10 @@ def test_the_benchmark_measures_a_small_load_without_failed_calls() -> None:
     assert 0 < medians["direct_events_alone_share"] <= 1
     assert "added_first_event_ms" in medians
     assert found["idle_mib"] > 0
+    trail = {figure["name"]: figure["value"] for figure in found["recording"]}
+    assert len(trail) == len(found["recording"]) >= 8
+    for name, value in trail.items():
+        assert value > 0 or "on the path of a call" in name, name
     assert {"python", "cores", "conditions", "plan", "held_stream_kib", "rounds"} <= found.keys()
 
 

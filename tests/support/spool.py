@@ -14,9 +14,17 @@ from trueport.kit.errors import Unavailable
 KIB = 1 << 10
 
 
-def open_spool(root: Path, *, segment_bytes: int = 64 * KIB, capacity_bytes: int = 16 << 20) -> Spool:
+def open_spool(
+    root: Path, *, segment_bytes: int = 64 * KIB, capacity_bytes: int = 16 << 20, second_root: Path | None = None
+) -> Spool:
     root.mkdir(exist_ok=True)
-    return Spool(root, clock=SystemClock(), segment_bytes=segment_bytes, capacity_bytes=capacity_bytes)
+    return Spool(
+        root,
+        clock=SystemClock(),
+        segment_bytes=segment_bytes,
+        capacity_bytes=capacity_bytes,
+        second_root=second_root,
+    )
 
 
 class Shelf:
@@ -49,9 +57,9 @@ def assert_chains_are_whole(records: Sequence[ShippedRecord]) -> None:
         assert [one.record["prev"] for one in chain] == previous[:-1]
 
 
-async def ship_everything(root: Path, shelf: Shelf) -> None:
+async def ship_everything(root: Path, shelf: Shelf, second_root: Path | None = None) -> None:
     """What a freshly started process does: adopt the dead, ship itself."""
-    spool = open_spool(root)
+    spool = open_spool(root, second_root=second_root)
     shipper = Shipper(spool, root, shelf)
     await shipper.adopt()
     assert await shipper.drain(Deadline.after(30))

@@ -5,8 +5,6 @@ the store has acknowledged is saved after the acknowledgement, never before.
 """
 
 import asyncio
-import contextlib
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from trueport.audit.adoption import CURSOR_NAME, adopt_dead_writers
+from trueport.audit.adoption import Cursor, adopt_dead_writers
 from trueport.audit.canonical import leaf_hash, parse
 from trueport.audit.records import number_of, record_id
 from trueport.audit.segment import HEADER_BYTES, Frame, frames
@@ -26,7 +24,7 @@ from trueport.kit.logging import get_logger
 log = get_logger(__name__)
 
 MOST_RECORDS: Final = 500
-_IDLE_S: Final = 0.05
+_GATHER_S: Final = 0.1
 _ADOPT_EVERY_S: Final = 5.0
 _LONGEST_BACKOFF_S: Final = 5.0
 
@@ -62,14 +60,16 @@ def shipped(frame: Frame) -> ShippedRecord:
 
 
 class Shipper:
-    """Ships the live journal, and now and then those of dead processes under the same root."""
+    """Ships the live journal, and now and then those of dead processes under the same roots."""
 
     def __init__(self, spool: Spool, root: Path, sink: RecordSink) -> None:
-        self._spool = spool
-        self._root = root
+        self.spool = spool
+        self._roots = (root, *(each for each in spool.roots if each != root))
         self._sink = sink
         self._segment = 1
         self._offset = HEADER_BYTES
+        self._is_cursor_old = False
+        self._unreadable = 0
         self.is_behind = False
 
     async def run(self) -> None:
@@ -79,9 +79,11 @@ class Shipper:
         while True:
             if loop.time() >= adopt_at_s:
                 await self._try_to_adopt()
+                self._read_again()
                 adopt_at_s = loop.time() + _ADOPT_EVERY_S
-            if not await self._ship_some():
-                await asyncio.sleep(_IDLE_S)
+            if await self._ship_some() < MOST_RECORDS:
+                # Many small batches cost the calls beside them more than one larger one a little later.
+                await asyncio.sleep(_GATHER_S)
 
     async def drain(self, deadline: Deadline) -> bool:
         """Ship what is written by now; False when the deadline passed first. The rest is left for adoption."""
@@ -93,38 +95,59 @@ class Shipper:
             return False
         return True
 
-    async def _ship_some(self) -> bool:
-        """Ship one batch from the live journal; False when there was nothing to ship."""
+    async def _ship_some(self) -> int:
+        """Ship one batch from the live journal; how many records that were."""
         batch, segment, offset = self._next_batch()
         if not batch and (segment, offset) == (self._segment, self._offset):
-            return False
+            return 0
         await self._store(batch)
         self._segment, self._offset = segment, offset
         self._save_cursor()
-        for number, _ in self._spool.ends():
+        for number, _ in self.spool.ends():
             if number < segment:
-                self._spool.delete(number)
-        return bool(batch)
+                self.spool.delete(number)
+        return len(batch)
 
     def _next_batch(self) -> tuple[list[ShippedRecord], int, int]:
         batch: list[ShippedRecord] = []
         segment, offset = self._segment, self._offset
-        for number, end in self._spool.ends():
+        for number, end in self.spool.ends():
             if number < segment:
                 continue
             if number > segment:
                 segment, offset = number, HEADER_BYTES
             while offset < end and len(batch) < MOST_RECORDS:
-                found = _first(self._spool.read(number, offset), MOST_RECORDS - len(batch))
-                if not found:
-                    found = _first(self._spool.read_all(number, offset), 1)
+                found = self._frames_at(number, offset, MOST_RECORDS - len(batch))
                 if not found:
                     break
                 batch += map(shipped, found)
                 offset += found[-1].end
-            if offset < end:
+            if offset < end and number not in self.spool.unread:
                 break
         return batch, segment, offset
+
+    def _frames_at(self, number: int, offset: int, most: int) -> list[Frame]:
+        """Some frames of a live segment. One on a disk that does not answer is left for later."""
+        try:
+            return _first(self.spool.read(number, offset), most) or _first(self.spool.read_all(number, offset), 1)
+        except OSError as error:
+            if number != self._unreadable:
+                log.error("spool_read_failed", segment=number, error_type=type(error).__name__)
+            self._unreadable = number
+            if number != self.spool.ends()[-1][0]:
+                self.spool.unread[number] = offset
+            return []
+
+    def _read_again(self) -> None:
+        """Go back to segments that could not be read, where they can be now. What is shipped twice counts once."""
+        for number, offset in sorted(self.spool.unread.items()):
+            try:
+                self.spool.read(number, offset)
+            except OSError:
+                return
+            self._segment, self._offset = number, offset
+            self.spool.unread.clear()
+            return
 
     async def _store(self, batch: Sequence[ShippedRecord]) -> None:
         backoff_s = 0.1
@@ -142,19 +165,23 @@ class Shipper:
                 return
 
     def _save_cursor(self) -> None:
-        path = self._spool.directory / CURSOR_NAME
-        draft = path.with_suffix(".tmp")
-        # Not synced: an older cursor after a power loss only means that some records are offered again.
-        with contextlib.suppress(FileNotFoundError):
-            draft.write_text(json.dumps({"segment": self._segment, "offset": self._offset}))
-            draft.replace(path)
+        cursor = Cursor(self._segment, self._offset, self.spool.unread, frozenset(self.spool.undeleted))
+        try:
+            cursor.save(self.spool.directory)
+        except OSError as error:
+            # An older one only means that some records are offered again.
+            if not self._is_cursor_old:
+                log.warning("spool_cursor_not_saved", error_type=type(error).__name__)
+            self._is_cursor_old = True
+        else:
+            self._is_cursor_old = False
 
     async def adopt(self) -> int:
-        """Finish what dead processes left under the root; returns how many there were.
+        """Finish what dead processes left under the roots; returns how many there were.
 
         Raises a kit Unavailable or OSError when it has to be tried again.
         """
-        return await adopt_dead_writers(self._root, self._spool, self._ship_frames)
+        return await adopt_dead_writers(self._roots, self.spool, self._ship_frames)
 
     async def _try_to_adopt(self) -> None:
         try:

@@ -2,77 +2,55 @@
 
 `append` is one synchronous write, which survives the death of the process; a thread makes groups of writes survive a
 power loss. Each process writes to a directory of its own and holds a lock on it for life, so that whoever gets the
-lock later knows its owner is dead (see adoption.py).
+lock later knows its owner is dead (see adoption.py). Where a second root is given, the journal goes on there when the
+disk below the first takes nothing more, or its folder is deleted.
 """
 
 import asyncio
-import fcntl
 import os
-import re
 import shutil
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from trueport.audit.canonical import canonical, leaf_hash
-from trueport.audit.records import FIRST_PREV, OWN_FIELDS, VERSION, Kind, number_of, record_id
+from trueport.audit.chains import Chains
+from trueport.audit.homes import Home, open_home, room_bytes
+from trueport.audit.journal import Appended, Mode, SpoolReservation, SpoolSheds, SpoolUnavailable
+from trueport.audit.records import Kind
 from trueport.audit.segment import (
     HEADER_BYTES,
     PREPARED_SUFFIX,
+    SUFFIX,
     create,
     frame_bytes,
     header_bytes,
     path_of,
 )
 from trueport.kit.clock import Clock
-from trueport.kit.errors import Unavailable
 from trueport.kit.logging import get_logger
+
+__all__ = ["Appended", "Mode", "Spool", "SpoolReservation", "SpoolUnavailable"]
 
 log = get_logger(__name__)
 
-Mode = Literal["strict", "strict_power", "best_effort"]
-
-_FULL_SHARE: Final = 0.95
-_ALARM_SHARE: Final = 0.70
+ALARM_SHARE: Final = 0.70
+"""From here on somebody should look; every call is still taken."""
+SHED_SHARE: Final = 0.85
+"""From here on calls that can wait are refused."""
+FULL_SHARE: Final = 0.95
+"""From here on every call is refused: what is left is for the outcomes of those under way."""
+_MARKS: Final = ((ALARM_SHARE, "spool_filling_up"), (SHED_SHARE, "spool_sheds_load"), (FULL_SHARE, "spool_full"))
 _LOOK_EVERY_S: Final = 1.0
+_COPY_BYTES: Final = 1 << 20
 _GROUP_S: Final = 0.005
 _REST_S: Final = 0.005
-LOCK_NAME: Final = "lock"
 FINISHED: Final = ".gone-"
 """Before the name of a directory that is being deleted."""
-
-
-class SpoolUnavailable(Unavailable):
-    """Records cannot be written, so nothing may happen that would need one."""
-
-    code = "audit_unavailable"
-
-    def __init__(self) -> None:
-        super().__init__("The audit journal cannot take records at the moment.")
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """Where a record stands. `position` grows with every byte written and is what `durable` takes."""
-
-    record_id: str
-    leaf: bytes
-    position: int
-
-
-class SpoolReservation:
-    """Room kept for a record that will certainly be owed."""
-
-    __slots__ = ("size_bytes",)
-
-    def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
 
 
 class _Unsynced(NamedTuple):
@@ -88,6 +66,7 @@ class _Segment:
     number: int
     handle: int
     size: int
+    home: Home
     end: int = HEADER_BYTES
 
 
@@ -95,19 +74,28 @@ class Spool:
     """The journal of one process. `append` and `reserve` belong to the thread of the event loop."""
 
     def __init__(
-        self, root: Path, *, clock: Clock, segment_bytes: int, capacity_bytes: int, mode: Mode = "strict"
+        self,
+        root: Path,
+        *,
+        clock: Clock,
+        segment_bytes: int,
+        capacity_bytes: int,
+        mode: Mode = "strict",
+        second_root: Path | None = None,
     ) -> None:
-        self.writer = _writer_name()
-        self.directory = root / self.writer
+        """Raises OSError when no segment can be made under either root."""
+        self.roots = (root,) if second_root is None else (root, second_root)
         self.mode = mode
         self.capacity_bytes = capacity_bytes
         self.reserved_bytes = 0
         self.last_sync_ms = 0.0
         self.open_intents: dict[str, int] = {}
         self.pins: dict[str, set[int]] = {}
-        self._clock = clock
+        self.unread: dict[int, int] = {}
+        self.undeleted: set[int] = set()
         self._segment_bytes = segment_bytes
-        self._chains: dict[str, tuple[int, str]] = {}
+        self._chains = Chains(clock)
+        self.writer = self._chains.writer
         self._position = 0
         self._synced = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -115,17 +103,19 @@ class Spool:
         self._is_gone = False
         self._cannot_prepare = False
         self._pending: deque[_Unsynced] = deque()
-        self._is_alarmed = False
+        self._marks_passed = 0
         self._looked_at_s = 0.0
         self._synced_at_s = 0.0
-        hidden = root / f".new-{self.writer}"
-        hidden.mkdir(mode=0o700, parents=True)
-        self._lock = os.open(hidden / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Adopters see it from here on, and with the lock held: an unlocked one would be a dead process's to them.
-        hidden.rename(self.directory)
+        # Adopters want to look there, and the room there counts.
+        for each in self.roots[1:]:
+            with suppress(OSError):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._guard = threading.Lock()
+        self._opening = threading.Lock()
+        self._homes: list[Home] = []
+        self._old_handles: list[int] = []
         self._segments: dict[int, _Segment] = {}
-        self._current = self._segments[1] = self._new_segment(1, segment_bytes)
+        self._current = self._segments[1] = self._new_segment(1, segment_bytes, self._all_homes())
         self._prepared: _Segment | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Event()
@@ -134,9 +124,19 @@ class Spool:
         self._stopping = False
         self._unsynced: set[int] = set()
         self._syncing: set[int] = set()
-        self._guard = threading.Lock()
+        self._limit_bytes = self._limit()
         self._syncer = threading.Thread(target=self._sync_for_ever, name="spool-sync", daemon=True)
         self._syncer.start()
+
+    @property
+    def directory(self) -> Path:
+        """The folder that is written to."""
+        return self._current.home.directory
+
+    @property
+    def filled_share(self) -> float:
+        """How much of the room, of the setting's or the disk's, is taken or promised."""
+        return (self.used_bytes + self.reserved_bytes) / max(self._limit_bytes, 1)
 
     @property
     def used_bytes(self) -> int:
@@ -156,18 +156,36 @@ class Spool:
         """Number and end offset of each segment that still exists, in order."""
         return [(segment.number, segment.end) for segment in self._segments.values()]
 
-    def reserve(self, size_bytes: int) -> SpoolReservation:
-        """Keep room for an outcome of this size. Raises SpoolUnavailable when no further call may start."""
+    def reserve(self, size_bytes: int, *, can_wait: bool = False) -> SpoolReservation:
+        """Keep room for an outcome of this size. Raises SpoolUnavailable when no further call may start.
+
+        Calls that can wait are turned away before the others are.
+        """
         if time.monotonic() - self._looked_at_s >= _LOOK_EVERY_S:
             self.look_after()
-        promised = self.used_bytes + self.reserved_bytes + size_bytes
-        if not self.is_healthy or self._cannot_prepare or promised > self.capacity_bytes * _FULL_SHARE:
+        share = (self.used_bytes + self.reserved_bytes + size_bytes) / max(self._limit_bytes, 1)
+        self._note_mark(share)
+        if not self.is_healthy or self._cannot_prepare or share > FULL_SHARE:
             raise SpoolUnavailable
-        if promised > self.capacity_bytes * _ALARM_SHARE and not self._is_alarmed:
-            self._is_alarmed = True
-            log.error("spool_filling_up", bytes=promised, limit=self.capacity_bytes)
+        if can_wait and share > SHED_SHARE:
+            raise SpoolSheds
         self.reserved_bytes += size_bytes
         return SpoolReservation(size_bytes)
+
+    def _note_mark(self, share: float) -> None:
+        """Say once that a mark was passed, and again when it was passed anew."""
+        passed = sum(share > mark for mark, _ in _MARKS)
+        if passed > self._marks_passed:
+            log.error(_MARKS[passed - 1][1], bytes=self.used_bytes, limit=self._limit_bytes)
+        self._marks_passed = passed
+
+    def _limit(self) -> int:
+        """How much the journal may hold: the setting's number, or what the disks have if that is less."""
+        with self._guard:
+            prepared = self._prepared.size if self._prepared else 0
+        allocated = sum(segment.size for segment in self._segments.values()) + prepared
+        folders = [self._current.home.root, *(root for root in self.roots if root != self._current.home.root)]
+        return min(self.capacity_bytes, allocated + room_bytes(folders, self._segment_bytes))
 
     def release(self, reservation: SpoolReservation) -> None:
         """Give room back. A second time does nothing."""
@@ -182,38 +200,21 @@ class Spool:
         Raises SpoolUnavailable when neither this segment nor a new one takes it, and ValueError or TypeError for a
         record that makes no sense: an attempt without its number `n`, a field that is the journal's own.
         """
-        if not OWN_FIELDS.isdisjoint(fields):
-            raise ValueError("a record's own fields are not the caller's to give")
-        number = number_of(kind, fields)
-        wseq, prev = self._chains.get(tenant, (0, FIRST_PREV))
-        record = canonical(
-            {
-                **fields,
-                "v": VERSION,
-                "kind": kind,
-                "rid": rid,
-                "tenant": tenant,
-                "writer": self.writer,
-                "wseq": wseq,
-                "prev": prev,
-                "at": self._clock.epoch_us(),
-            }
-        )
-        leaf = leaf_hash(record)
-        frame = frame_bytes(record, blobs)
+        linked = self._chains.link(kind, rid, tenant, fields)
+        frame = frame_bytes(linked.record, blobs)
         self._write(frame)
         with self._guard:
             # One step for the syncing thread: a position it sees is in a segment it syncs.
             self._position += len(frame)
             self._pending.append(_Unsynced(self._position, frame, rid if kind == "intent" else None))
             self._unsynced.add(self._current.number)
-        self._chains[tenant] = (wseq + 1, leaf.hex())
+        self._chains.extend(linked)
         if kind == "intent":
             self.open_intents[rid] = self._current.number
         elif kind in ("outcome", "abandoned"):
             self.open_intents.pop(rid, None)
         self._sync_soon()
-        return Appended(record_id(rid, kind, number), leaf, self._position)
+        return Appended(linked.record_id, linked.leaf, self._position)
 
     def durable(self, position: int) -> asyncio.Future[None]:
         """Done when everything up to `position` would survive a power loss; fails with SpoolUnavailable."""
@@ -246,6 +247,9 @@ class Spool:
             # it before that is two changes of threads for nothing, in the time until the provider is asked.
             self._loop.call_soon(self._wake.set)
 
+    async def settled(self) -> None:
+        """Nothing to wait for: what was appended survives the death of the process."""
+
     def _sync_soon(self) -> None:
         """Nobody waits for this record: let it share the sync of the next one that somebody waits for, or 5 ms."""
         if self._sync_timer is not None:
@@ -277,6 +281,8 @@ class Spool:
         segment = self._segments.get(number)
         if segment is None or segment is self._current or number in self.open_intents.values():
             return False
+        if number in self.unread:
+            return False
         if any(number in pinned for pinned in self.pins.values()):
             return False
         with self._guard:
@@ -284,8 +290,13 @@ class Spool:
                 return False
             del self._segments[number]
         os.close(segment.handle)
-        path_of(self.directory, number).unlink(missing_ok=True)
-        self._is_alarmed = False
+        try:
+            path_of(segment.home.directory, number).unlink(missing_ok=True)
+        except OSError as error:
+            # On a disk that can only be read. Whoever adopts it has to know that it is done with.
+            self.undeleted.add(number)
+            log.error("spool_delete_failed", segment=number, error_type=type(error).__name__)
+        self._note_mark(self.filled_share)
         return True
 
     def close(self, *, is_shipped: bool = False) -> None:
@@ -297,22 +308,28 @@ class Spool:
             # The last chance of what the failed segment may not have kept.
             with suppress(SpoolUnavailable):
                 self._roll(0)
+        if not self._is_gone:
+            with suppress(SpoolUnavailable):
+                self._save_deleted()
         self._stopping = True
         if self._sync_timer is not None:
             self._sync_timer.cancel()
         self._wake.set()
         self._syncer.join(timeout=10)
-        for segment in self._segments.values():
-            os.close(segment.handle)
+        for handle in (*(segment.handle for segment in self._segments.values()), *self._old_handles):
+            os.close(handle)
         if self._prepared is not None:
             os.close(self._prepared.handle)
-            self._prepared_path(self._prepared.number).unlink(missing_ok=True)
-        if is_shipped and not self.open_intents and not self.pins:
-            # The new name comes first: half a directory could hold an intent, and neither its outcome nor a lock.
             with suppress(OSError):
-                finished = self.directory.rename(self.directory.with_name(FINISHED + self.directory.name))
-                shutil.rmtree(finished, ignore_errors=True)
-        os.close(self._lock)
+                self._prepared_path(self._prepared).unlink(missing_ok=True)
+        if is_shipped and not self.open_intents and not self.pins and not self.unread and not self.undeleted:
+            for home in self._homes:
+                # The new name comes first: half a directory could hold an intent, and neither its outcome nor a lock.
+                with suppress(OSError):
+                    finished = home.directory.rename(home.directory.with_name(FINISHED + home.directory.name))
+                    shutil.rmtree(finished, ignore_errors=True)
+        for home in self._homes:
+            os.close(home.lock)
 
     def pin(self, name: str) -> None:
         """Keep the current segment until `pins` loses this name, shipped or not."""
@@ -349,9 +366,11 @@ class Spool:
         with self._guard:
             pending = list(self._pending) if was_broken else []
         frame_size += sum(len(each.frame) for each in pending)
-        size = max(self._segment_bytes, HEADER_BYTES + frame_size)
-        self._current = self._take_prepared(size) or self._make_segment(size)
+        size, home = max(self._segment_bytes, HEADER_BYTES + frame_size), self._current.home
+        self._current = self._take_prepared(size, may_use=not was_broken) or self._make_segment(size)
         self._segments[self._current.number] = self._current
+        if self._current.home is not home:
+            self._save_deleted()
         for each in pending:
             if not self._put(each.frame):
                 raise SpoolUnavailable
@@ -366,36 +385,74 @@ class Spool:
             self._is_broken = False
         self._wake.set()
 
-    def _take_prepared(self, size: int) -> _Segment | None:
+    def _take_prepared(self, size: int, *, may_use: bool = True) -> _Segment | None:
         with self._guard:
             prepared, self._prepared = self._prepared, None
         if prepared is None:
             return None
-        path = self._prepared_path(prepared.number)
-        if prepared.size >= size and prepared.number == self._current.number + 1:
+        path = self._prepared_path(prepared)
+        # Of a disk that failed, another file is no better where there is another disk.
+        may_use = may_use or len(self.roots) == 1
+        if may_use and prepared.size >= size and prepared.number == self._current.number + 1:
             with suppress(OSError):
-                path.rename(path_of(self.directory, prepared.number))
+                path.rename(path_of(prepared.home.directory, prepared.number))
                 return prepared
         os.close(prepared.handle)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         return None
 
     def _make_segment(self, size: int) -> _Segment:
         number = self._current.number + 1
         try:
-            return self._new_segment(number, size)
+            return self._new_segment(number, size, self._all_homes(is_failing=self._is_broken))
         except OSError as error:
             self._is_broken = True
             log.error("spool_segment_failed", segment=number, error_type=type(error).__name__)
             raise SpoolUnavailable from error
 
-    def _prepared_path(self, number: int) -> Path:
+    @staticmethod
+    def _prepared_path(segment: _Segment) -> Path:
         # Its own name until it is used, since a roll that does not wait for it makes a segment of the same number.
-        return path_of(self.directory, number).with_suffix(PREPARED_SUFFIX)
+        return path_of(segment.home.directory, segment.number).with_suffix(PREPARED_SUFFIX)
 
-    def _new_segment(self, number: int, size: int) -> _Segment:
-        handle = create(path_of(self.directory, number), size, header_bytes(self.writer, number))
-        return _Segment(number, handle, size)
+    def _new_segment(self, number: int, size: int, homes: Iterator[Home], *, suffix: str = SUFFIX) -> _Segment:
+        """A segment in the first of these homes that takes it. Raises the OSError of the last one."""
+        problem: OSError | None = None
+        for home in homes:
+            path = path_of(home.directory, number).with_suffix(suffix)
+            try:
+                handle = create(path, size, header_bytes(self.writer, number))
+            except OSError as error:
+                problem = error
+                continue
+            if problem is not None:
+                log.error("spool_changed_folder", segment=number, error_type=type(problem).__name__)
+            return _Segment(number, handle, size, home)
+        raise problem or OSError("no folder for the journal")
+
+    def _all_homes(self, *, is_failing: bool = False) -> Iterator[Home]:
+        """Those to try, in order: the one in use comes first, or last where it has just failed."""
+        roots = list(self.roots)
+        if self._segments:
+            at = roots.index(self._current.home.root) + is_failing
+            roots = [*roots[at:], *roots[:at]]
+        for number, root in enumerate(roots):
+            try:
+                yield self._home(root)
+            except OSError as error:
+                log.error("spool_folder_failed", error_type=type(error).__name__)
+                if number == len(roots) - 1:
+                    raise
+
+    def _home(self, root: Path) -> Home:
+        """This writer's folder under a root, made when it is first needed. Raises OSError."""
+        with self._opening:
+            found = next((home for home in self._homes if home.root == root), None)
+            if found is None:
+                found = open_home(root, self.writer)
+                self._homes.append(found)
+            return found
 
     def look_after(self) -> None:
         """See whether the file is still in its folder, and whether it is time to prepare the next one.
@@ -404,17 +461,55 @@ class Spool:
         it, so that others could adopt what is still being written: this journal then takes no calls any more.
         """
         self._looked_at_s = time.monotonic()
-        current = self._current
-        if not self._is_gone and os.fstat(current.handle).st_nlink == 0:
-            self._is_gone = True
-            log.error("spool_folder_gone", segment=current.number)
+        if not self._is_gone:
+            self._save_deleted()
         if self._is_gone:
             raise SpoolUnavailable
+        self._limit_bytes = self._limit()
+        current = self._current
         if self._is_broken:
             self._roll(0)
-        elif self._cannot_prepare or (current.end > current.size // 2 and self._prepared is None):
+        elif self._cannot_prepare or (self._prepared is None and current.end + self.reserved_bytes > current.size // 2):
             self._prepares = True
             self._wake.set()
+
+    def _save_deleted(self) -> None:
+        """Write segments whose files were deleted to another folder, while they can still be read."""
+        lost = [segment for segment in self._segments.values() if os.fstat(segment.handle).st_nlink == 0]
+        if not lost:
+            return
+        log.error("spool_folder_gone", segment=lost[-1].number, count=len(lost))
+        gone = {segment.home.root for segment in lost}
+        left = [root for root in self.roots if root not in gone]
+        try:
+            # Their lock went with them, so that others could adopt what would still be written there.
+            home = self._home(left[0])
+            for segment in lost:
+                self._copy(segment, home)
+        except (IndexError, OSError) as error:
+            self._is_gone = True
+            raise SpoolUnavailable from error
+        self._take_prepared(0, may_use=False)
+
+    def _copy(self, segment: _Segment, home: Home) -> None:
+        """The same segment in another folder. Raises OSError; it then stands as it was."""
+        path = path_of(home.directory, segment.number)
+        handle = create(path, segment.size, header_bytes(self.writer, segment.number))
+        try:
+            at = HEADER_BYTES
+            while at < segment.end:
+                piece = os.pread(segment.handle, min(segment.end - at, _COPY_BYTES), at)
+                if not piece or os.pwrite(handle, piece, at) != len(piece):
+                    raise OSError("a deleted segment could not be copied")
+                at += len(piece)
+            os.fsync(handle)
+        except OSError:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise
+        # The syncing thread may have it in hand.
+        self._old_handles.append(segment.handle)
+        segment.handle, segment.home = handle, home
 
     def _sync_for_ever(self) -> None:
         while True:
@@ -487,9 +582,8 @@ class Spool:
 
     def _prepare_next(self) -> None:
         number = self._current.number + 1
-        path = self._prepared_path(number)
         try:
-            handle = create(path, self._segment_bytes, header_bytes(self.writer, number))
+            prepared = self._new_segment(number, self._segment_bytes, self._all_homes(), suffix=PREPARED_SUFFIX)
         except OSError as error:
             self._cannot_prepare = True
             log.error("spool_prepare_failed", segment=number, error_type=type(error).__name__)
@@ -497,13 +591,8 @@ class Spool:
         self._cannot_prepare = False
         with self._guard:
             if self._current.number < number and self._prepared is None:
-                self._prepared = _Segment(number, handle, self._segment_bytes)
+                self._prepared = prepared
                 return
-        os.close(handle)
-        path.unlink(missing_ok=True)
-
-
-def _writer_name() -> str:
-    """Host, process and the moment it began: never the same twice, and safe as a folder's name."""
-    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40] or "host"
-    return f"{host}.{os.getpid()}.{time.time_ns():x}"
+        os.close(prepared.handle)
+        with suppress(OSError):
+            self._prepared_path(prepared).unlink(missing_ok=True)

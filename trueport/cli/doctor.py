@@ -87,7 +87,22 @@ def _secrets(settings: Settings) -> Finding:
 
 
 def _disk(settings: Settings) -> Finding:
-    folder = settings.spool.directory
+    """Where records are written first, and where they are written when that fails."""
+    if settings.spool.is_bypassed:
+        return Finding("spool", "ok", "none: records are in the database before an answer ends")
+    found = _folder(settings.spool.directory, settings.spool.segment_bytes)
+    second = settings.spool.second_directory
+    if second is None or found.state != "ok":
+        return found
+    other = _folder(second, settings.spool.segment_bytes)
+    if other.state != "ok":
+        return other
+    if second.stat().st_dev == settings.spool.directory.stat().st_dev:
+        return Finding("spool", "warning", f"{second} is on the same disk", "A second disk helps when the first fails.")
+    return Finding("spool", "ok", f"{found.detail}; then {other.detail}")
+
+
+def _folder(folder: Path, segment_bytes: int) -> Finding:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -95,7 +110,7 @@ def _disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free
     if not os.access(folder, os.W_OK):
         return Finding("spool", "failed", f"{folder} is not writable", "Let this user write to TRUEPORT_DATA_DIR.")
-    if free < 4 * settings.spool.segment_bytes:
+    if free < 4 * segment_bytes:
         return Finding(
             "spool", "failed", f"{free >> 20} MiB free", "Free disk space or lower TRUEPORT_SPOOL_SEGMENT_MIB."
         )

@@ -34,6 +34,10 @@ class GatewayMetrics:
         self.journal_bytes = Gauge(
             "trueport_journal_bytes", "Journal not yet shipped", registry=registry, multiprocess_mode="livesum"
         )
+        self.journal_filled = Gauge(
+            "trueport_journal_filled", "Share of the journal's room taken or promised; calls are refused from 0.85 on",
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.journal_sync_seconds = Gauge(
             "trueport_journal_sync_seconds", "The last group sync", registry=registry, multiprocess_mode="livemax"
         )

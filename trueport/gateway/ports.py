@@ -66,6 +66,12 @@ class Recorder(Protocol):
     def refused(self, call: Call, caller: Caller, snapshot: TenantSnapshot, outcome: Outcome) -> str:
         """Write that a known caller was turned away before any upstream byte; returns the receipt, or ""."""
 
+    async def settled(self) -> None:
+        """Done when what was written may be relied on although this process never runs again after its answer.
+
+        Raises a kit Unavailable.
+        """
+
 
 class Screener(Protocol):
     """Reads texts and decides by policy."""

@@ -79,20 +79,27 @@ async def test_a_call_becomes_two_records_and_one_row(sink: MongoSink, database:
     assert await rows_of(database, "ten_a") == [expected_row(batch)]
 
 
-async def test_a_call_whose_records_come_together_costs_one_upsert(sink: MongoSink) -> None:
-    written: list[int] = []
+async def test_calls_whose_records_come_together_cost_one_insert_and_again_one_upsert(sink: MongoSink) -> None:
+    written: list[tuple[str, int]] = []
     inner: Any = sink._rows
 
     class Counting:
+        async def insert_many(self, rows: Any, **options: Any) -> object:
+            written.append(("insert", len(rows)))
+            return await inner.insert_many(rows, **options)
+
         async def bulk_write(self, writes: Any, **options: Any) -> object:
-            written.append(len(writes))
+            written.append(("upsert", len(writes)))
             return await inner.bulk_write(writes, **options)
 
     sink._rows = Counting()  # type: ignore[assignment]  # stands in for the collection
 
-    await sink.store([shipped for _ in range(3) for shipped in Trail().call("ten_a", STARTED)])
+    calls = [shipped for _ in range(3) for shipped in Trail().call("ten_a", STARTED)]
+    await sink.store(calls)
+    assert written == [("insert", 3)]
 
-    assert written == [3]
+    await sink.store(calls)
+    assert written == [("insert", 3), ("insert", 3), ("upsert", 3)]
 
 
 async def test_a_refusal_without_an_intent_has_its_own_leaf_as_receipt(sink: MongoSink, database: Database) -> None:

@@ -30,10 +30,14 @@ _OPEN_ENDS: Final = ("in_progress", "abandoned")
 
 @dataclass(frozen=True, slots=True)
 class RowWrite:
-    """An upsert of one interaction. `may_lose`: an existing row that it does not match is to stay as it is."""
+    """An upsert of one interaction. `may_lose`: an existing row that it does not match is to stay as it is.
+
+    `row` is all of it where it is probably new: inserting one costs a database a fraction of an upsert.
+    """
 
     update: UpdateOne
     may_lose: bool = False
+    row: Document | None = None
 
 
 def audit_document(shipped: ShippedRecord, content: Document | None) -> Document:
@@ -256,18 +260,21 @@ def row_writes(batch: Sequence[ShippedRecord], retention: timedelta) -> list[Row
 
 def _outcome_write(outcome: ShippedRecord, intent: ShippedRecord | None, retention: timedelta) -> RowWrite:
     wanted, members = _split(outcome, retention)
+    row: Document | None = None
     first = intent or (outcome if outcome.record.get("decision") == "refuse" else None)
     if first is not None:
         change = {"$set": {**members, "receipt": first.leaf.hex()}}
+        row = {**wanted, **members, "receipt": first.leaf.hex()}
     else:
         change = {"$set": members, "$setOnInsert": {"receipt": None}}
-    return RowWrite(UpdateOne(wanted, change, upsert=True))
+    return RowWrite(UpdateOne(wanted, change, upsert=True), row=row)
 
 
 def _intent_write(intent: ShippedRecord, retention: timedelta) -> RowWrite:
     wanted, members = _split(intent, retention)
     change = {"$set": {"receipt": intent.leaf.hex()}, "$setOnInsert": members}
-    return RowWrite(UpdateOne(wanted, change, upsert=True))
+    row = {**wanted, **members, "receipt": intent.leaf.hex()}
+    return RowWrite(UpdateOne(wanted, change, upsert=True), row=row)
 
 
 def _abandoned_write(abandoned: ShippedRecord, retention: timedelta) -> RowWrite:

@@ -119,6 +119,8 @@ class MongoSink:
 
     async def _keep(self, collection: Collection, documents: list[Document]) -> list[Document]:
         """Insert those that are not there and give them back; the others stay as they are."""
+        if not documents:
+            return []
         try:
             await collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
@@ -132,7 +134,9 @@ class MongoSink:
                 await self._events.tell(ViolationFound.of(violation))
 
     async def _project(self, writes: list[RowWrite]) -> None:
-        lost = await self._upsert(writes)
+        new = [write for write in writes if write.row is not None]
+        inserted = {id(row) for row in await self._keep(self._rows, [write.row for write in new if write.row])}
+        lost = await self._upsert([write for write in writes if write.row is None or id(write.row) not in inserted])
         # Two processes that insert one row at the same time: the second finds it when it looks again.
         lost = await self._upsert([write for write in lost if not write.may_lose])
         if lost:

@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -238,16 +239,18 @@ class GatewayApp:
         tools.metrics.in_flight.inc()
         has_begun = False
         try:
-            reply = await relay(call, tools)
+            reply = await _settled(await relay(call, tools), call, tools)
             has_begun = True
             if reply.stream is None:
                 watch.send_begins()
                 await _send_whole(reply, send)
             else:
-                await _send_stream(reply, watch, send)
+                await _send_stream(reply, watch, send, tools)
         except asyncio.CancelledError:
             if not watch.has_left:
                 raise
+            with suppress(Unavailable):
+                await tools.recorder.settled()
         except Exception as error:  # noqa: BLE001 - the last edge: logged without its text, answered without detail
             log.error("call_failed", interaction=call.interaction_id, error_type=type(error).__name__)
             if not has_begun:
@@ -278,13 +281,24 @@ class GatewayApp:
         return any(address in network for network in self._trusted)
 
 
+async def _settled(reply: Reply, call: Call, tools: Tools) -> Reply:
+    """A whole answer whose records are safe, or a refusal in its place; a stream has yet to make its own."""
+    if reply.stream is not None:
+        return reply
+    try:
+        await tools.recorder.settled()
+    except Unavailable as error:
+        return refusal(call, error)
+    return reply
+
+
 async def _send_whole(reply: Reply, send: Send) -> None:
     head = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
     await send({"type": "http.response.start", "status": reply.status, "headers": head})
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_stream(reply: Reply, watch: _ClientWatch, send: Send) -> None:
+async def _send_stream(reply: Reply, watch: _ClientWatch, send: Send, tools: Tools) -> None:
     stream = reply.stream
     assert stream is not None  # noqa: S101 - the caller looked
     try:
@@ -295,6 +309,8 @@ async def _send_stream(reply: Reply, watch: _ClientWatch, send: Send) -> None:
             watch.send_ended()
     finally:
         await stream.aclose()
+    # Where they are not safe, the stream has no end.
+    await tools.recorder.settled()
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

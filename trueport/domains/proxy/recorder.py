@@ -1,15 +1,17 @@
-"""The gateway's Recorder on the local journal.
+"""The gateway's Recorder on a journal.
 
 The outcome repeats what the intent said, so that it describes the whole interaction alone: projections (the
 interaction log, the ledger) are made from outcomes, in any order, any number of times.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from trueport.audit.journal import Appended, Journal, SpoolReservation, SpoolSheds, SpoolUnavailable
 from trueport.audit.sealing import seal_content
-from trueport.audit.spool import Appended, Spool, SpoolReservation, SpoolUnavailable
+from trueport.domains.proxy.gaps import Gaps
 from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.call import Admitted, Call, Caller, Outcome, Usage
 from trueport.gateway.judging import reads_after
@@ -26,6 +28,7 @@ log = get_logger(__name__)
 _OUTCOME_BYTES: Final = 64 << 10
 _MOST_DECISIONS: Final = 100
 _MOST_SCORES: Final = 100
+_PATIENT_TIERS: Final = frozenset({"flex", "batch"})
 
 
 _USAGE_PARTS: Final = tuple(
@@ -39,11 +42,12 @@ def content_place(tenant_id: str, interaction_id: str, kind: str) -> str:
 
 
 class SpoolRecorder:
-    """Writes intents and outcomes of calls."""
+    """Writes intents and outcomes of calls. `gaps` is for a journal whose mode is `best_effort`."""
 
-    def __init__(self, spool: Spool, tags: UserTags) -> None:
+    def __init__(self, spool: Journal, tags: UserTags, gaps: Gaps | None = None) -> None:
         self._spool = spool
         self._tags = tags
+        self._gaps = gaps
 
     @property
     def waits_before_upstream(self) -> bool:
@@ -51,14 +55,20 @@ class SpoolRecorder:
 
     def intent(self, admitted: Admitted) -> "SpoolRecord":
         call, snapshot = admitted.call, admitted.snapshot
-        reservation = self._spool.reserve(_OUTCOME_BYTES)
+        fields = _intent_fields(admitted, self._user(admitted))
+        content, blobs = _content(admitted)
+        reservation: SpoolReservation | None = None
+        appended: Appended | None = None
         try:
-            fields = _intent_fields(admitted, self._user(admitted))
-            content, blobs = _content(admitted)
+            reservation = self._spool.reserve(_OUTCOME_BYTES, can_wait=_can_wait(admitted))
             appended = self._spool.append("intent", call.interaction_id, snapshot.tenant_id, fields | content, blobs)
-        except SpoolUnavailable:
-            self._spool.release(reservation)
-            raise
+        except SpoolUnavailable as error:
+            if reservation is not None:
+                self._spool.release(reservation)
+                reservation = None
+            if self._gaps is None or isinstance(error, SpoolSheds):
+                raise
+            self._gaps.miss(snapshot.tenant_id, "intent")
         # The disk works while the provider does.
         self._spool.sync_ahead()
         return SpoolRecord(
@@ -69,7 +79,11 @@ class SpoolRecorder:
             reservation=reservation,
             appended=appended,
             scans=_wanted_after(admitted),
+            gaps=self._gaps,
         )
+
+    async def settled(self) -> None:
+        await self._spool.settled()
 
     def _user(self, admitted: Admitted) -> str | None:
         if admitted.user is None or admitted.user_is_for_record:
@@ -88,20 +102,21 @@ class SpoolRecorder:
 
 
 class SpoolRecord:
-    """An intent in the journal whose outcome is owed."""
+    """An intent in the journal whose outcome is owed. With `gaps`, the call goes on where it is in none."""
 
-    __slots__ = ("_appended", "_call", "_fields", "_reservation", "_scans", "_snapshot", "_spool")
+    __slots__ = ("_appended", "_call", "_fields", "_gaps", "_reservation", "_scans", "_snapshot", "_spool")
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Journal,
         call: Call,
         snapshot: TenantSnapshot,
         *,
         fields: dict[str, object],
-        reservation: SpoolReservation,
-        appended: Appended,
+        reservation: SpoolReservation | None,
+        appended: Appended | None,
         scans: Sequence[dict[str, object]] = (),
+        gaps: Gaps | None = None,
     ) -> None:
         self._spool = spool
         self._call = call
@@ -110,12 +125,15 @@ class SpoolRecord:
         self._reservation = reservation
         self._appended = appended
         self._scans = scans
+        self._gaps = gaps
 
     @property
     def receipt(self) -> str:
-        return self._appended.leaf.hex()
+        return self._appended.leaf.hex() if self._appended else ""
 
     def durable(self) -> Awaitable[None]:
+        if self._gaps is not None or self._appended is None:
+            return asyncio.sleep(0)
         return self._spool.durable(self._appended.position)
 
     def close(self, outcome: Outcome) -> None:
@@ -127,10 +145,27 @@ class SpoolRecord:
         blobs: list[bytes] = []
         if outcome.content:
             fields["content"], blobs = _sealed(self._snapshot, call, "outcome", outcome.content)
+        tenant_id = self._snapshot.tenant_id
         try:
-            self._spool.append("outcome", call.interaction_id, self._snapshot.tenant_id, fields, blobs)
+            self._spool.append("outcome", call.interaction_id, tenant_id, fields, blobs)
+        except SpoolUnavailable:
+            if self._gaps is None:
+                raise
+            if self._appended is None:
+                self._gaps.miss(tenant_id, "outcome")
+            else:
+                self._gaps.owe(call.interaction_id, tenant_id, fields)
         finally:
-            self._spool.release(self._reservation)
+            if self._reservation is not None:
+                self._spool.release(self._reservation)
+
+
+def _can_wait(admitted: Admitted) -> bool:
+    """Whether the call is of those that are turned away first: not for production, or asked for as bulk."""
+    request = admitted.request
+    tier = request.members.get("service_tier") if request.members else None
+    is_bulk = (isinstance(tier, str) and tier in _PATIENT_TIERS) or "batches" in request.operation.split("/")
+    return is_bulk or admitted.caller.environment != "prod"
 
 
 def _content(admitted: Admitted) -> tuple[dict[str, object], list[bytes]]:

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from trueport.audit.shipper import Shipper
-from trueport.audit.spool import Spool, SpoolUnavailable
+from trueport.audit.direct import DirectJournal
+from trueport.audit.journal import Journal, SpoolUnavailable
+from trueport.audit.shipper import RecordSink, Shipper
+from trueport.audit.spool import Spool
 from trueport.detection.base import DetectorFailed
 from trueport.detection.engine import Engine
 from trueport.detection.registry import EngineMissing, open_engine
@@ -16,6 +18,7 @@ from trueport.detection.types import Passage
 from trueport.domains.analytics.api import MongoSink
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
+from trueport.domains.proxy.gaps import Gaps
 from trueport.domains.proxy.http import WIRES, GatewayApp
 from trueport.domains.proxy.objects import StoredObjects
 from trueport.domains.proxy.recorder import SpoolRecorder
@@ -71,8 +74,6 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     """Lifespan hook: gives the GatewayApp its tools, and takes them away when every call has ended."""
     settings, clock = resources.settings, resources.clock
     gateway = resources.part(GatewayApp)
-    root = settings.spool.directory
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     prices = load_price_book(settings.prices_file)
     engine = await open_prepared(settings.detection_url, clock, settings.data_dir)
     callers = KeyRing(StoredKeys(resources, prices, engine), clock)
@@ -84,25 +85,19 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     breakers = await open_breakers(settings, clock)
     egress = Egress(egress_policy(settings))
     upstream = Upstream(egress)
-    spool = Spool(
-        root,
-        clock=clock,
-        segment_bytes=settings.spool.segment_bytes,
-        capacity_bytes=settings.spool.capacity_bytes,
-        mode=settings.spool.mode,
-    )
-    resources.parts[Trail] = Trail(spool)
     store = open_store(settings.storage_url, settings.data_dir)
     sink = MongoSink(resources.database, store, events=resources.events)
+    journal = open_journal(settings, clock, sink)
+    resources.parts[Trail] = Trail(journal)
+    gaps = Gaps(journal, clock) if journal.mode == "best_effort" else None
     contents = StoredContents(resources, store)
     repeats = StoredRepeats(resources, callers, contents)
-    shipper = Shipper(spool, root, sink)
     metrics = resources.part(GatewayMetrics)
     screeners = open_screeners(settings, engine, clock)
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
-        recorder=SpoolRecorder(spool, tags),
+        recorder=SpoolRecorder(journal, tags, gaps),
         screener=PolicyScreener(engine, clock),
         upstream=upstream,
         breakers=breakers,
@@ -119,15 +114,18 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         clock=clock,
         engine=engine,
     )
-    resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, spool), is_critical=True)
+    resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, journal), is_critical=gaps is None)
     resources.readiness["circuits"] = ReadinessCheck(partial(_circuits_answer, breakers), is_critical=False)
     resources.readiness["limits"] = ReadinessCheck(partial(_limits_answer, limits), is_critical=False)
     resources.readiness["detection"] = ReadinessCheck(partial(_detection_reads, engine, clock), is_critical=False)
     background = [
-        _kept_running(shipper.run(), "shipper"),
         _kept_running(callers.watch(), "key_watch"),
-        _kept_running(_measure(spool, shipper, gateway.tools), "measure"),
+        _kept_running(_measure(gateway.tools), "measure"),
     ]
+    shipper = Shipper(journal, settings.spool.directory, sink) if isinstance(journal, Spool) else None
+    if shipper is not None:
+        background.append(_kept_running(shipper.run(), "shipper"))
+        background.append(_kept_running(_measure_journal(shipper, gaps, metrics), "measure_journal"))
     if settings.scans_per_minute:
         scanner = Scanner(resources, contents, screeners, metrics, per_minute=settings.scans_per_minute)
         background.append(_kept_running(scanner.run(), "scanner"))
@@ -139,16 +137,44 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        is_shipped = await shipper.drain(Deadline.after(_DRAIN_S))
-        if not is_shipped:
-            log.warning("journal_not_drained", reason="left for the next start")
+        is_shipped = await _is_drained(journal, shipper, gaps)
         gateway.tools = None
         await repeats.close()
         await screeners.close()
         await egress.close()
         await breakers.close()
         await limits.close()
-        spool.close(is_shipped=is_shipped)
+        journal.close(is_shipped=is_shipped)
+
+
+def open_journal(settings: Settings, clock: Clock, sink: RecordSink) -> Spool | DirectJournal:
+    """The journal the settings name. Raises OSError when there is none to be made."""
+    if settings.spool.is_bypassed:
+        return DirectJournal(sink, clock)
+    with suppress(OSError):
+        settings.spool.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Spool(
+        settings.spool.directory,
+        clock=clock,
+        segment_bytes=settings.spool.segment_bytes,
+        capacity_bytes=settings.spool.capacity_bytes,
+        mode=settings.spool.mode,
+        second_root=settings.spool.second_directory,
+    )
+
+
+async def _is_drained(journal: Journal, shipper: Shipper | None, gaps: Gaps | None) -> bool:
+    if gaps is not None:
+        gaps.tell()
+    if shipper is None:
+        with suppress(SpoolUnavailable):
+            await journal.settled()
+            return True
+        return False
+    is_shipped = await shipper.drain(Deadline.after(_DRAIN_S))
+    if not is_shipped:
+        log.warning("journal_not_drained", reason="left for the next start")
+    return is_shipped
 
 
 def open_screeners(settings: Settings, engine: Engine, clock: Clock) -> Screeners:
@@ -211,8 +237,8 @@ async def open_breakers(settings: Settings, clock: Clock) -> Breakers:
     return breakers
 
 
-async def _journal_writes(spool: Spool) -> None:
-    if not spool.is_healthy:
+async def _journal_writes(journal: Journal) -> None:
+    if not journal.is_healthy:
         raise SpoolUnavailable
 
 
@@ -234,12 +260,21 @@ async def _circuits_answer(breakers: Breakers) -> None:
         raise BreakerStoreUnavailable
 
 
-async def _measure(spool: Spool, shipper: Shipper, tools: Tools) -> None:
-    metrics = tools.metrics
+async def _measure_journal(shipper: Shipper, gaps: Gaps | None, metrics: GatewayMetrics) -> None:
+    spool = shipper.spool
     while True:
+        if gaps is not None:
+            gaps.tell()
         metrics.journal_bytes.set(spool.used_bytes)
+        metrics.journal_filled.set(spool.filled_share)
         metrics.journal_sync_seconds.set(spool.last_sync_ms / 1_000)
         metrics.journal_is_behind.set(shipper.is_behind)
+        await asyncio.sleep(1)
+
+
+async def _measure(tools: Tools) -> None:
+    metrics = tools.metrics
+    while True:
         metrics.show_circuits(tools.breakers.health(), tools.retries)
         await asyncio.sleep(1)
 
