@@ -44,6 +44,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "PUBLIC_URL": "address under which people reach this server; tenants live on its subdomains",
     "SECRET_KEY": "token signing key, at least 32 characters; several, comma-separated, to rotate (first signs)",
     "KEK": "key-encryption key, at least 32 characters",
+    "KEY_CACHE_S": "seconds for which an opened tenant's key is used before it is unwrapped again",
     "DOMAINS": "what this process hosts, comma-separated",
     "WORKERS": "worker processes",
     "HOST": "address to listen on",
@@ -139,6 +140,7 @@ class Settings:
     limiter_loss: LimiterLoss
     rate_window: RateWindow
     breaker_failures: int
+    key_cache_s: int
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -293,6 +295,7 @@ def load_settings(
         limiter_loss=cast(LimiterLoss, reader.take("LIMITER_LOSS", "local_share", _one_of(LimiterLoss))),
         rate_window=cast(RateWindow, reader.take("RATE_WINDOW", "sliding", _one_of(RateWindow))),
         breaker_failures=reader.take("BREAKER_FAILURES", "5", _whole(0, 1_000_000)),
+        key_cache_s=reader.take("KEY_CACHE_S", "300", _whole(0, 900)),
         warnings=tuple(warnings),
     )
     problems += reader.problems

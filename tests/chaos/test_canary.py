@@ -20,10 +20,9 @@ from tests.support.installation import PASSWORD, PATIENCE_S, Installation
 from tests.support.redis_server import everything_in
 from trueport.audit.sealing import open_content
 from trueport.cli.session import with_resources
-from trueport.domains.auth.api import find_tenant, operator_scope, tenant_key
-from trueport.domains.config.api import compile_snapshot
+from trueport.domains.audit.api import SubjectKeys
+from trueport.domains.auth.api import find_tenant, operator_scope
 from trueport.domains.proxy.recorder import content_place
-from trueport.gateway.pricing import load_price_book
 from trueport.settings import load_settings
 from trueport.storage.documents import open_store
 from trueport.web.domain import Resources
@@ -153,10 +152,7 @@ def _opened(place: Installation, interactions: dict[str, str]) -> dict[str, dict
         tenant = await find_tenant(resources, place.tenant)
         assert tenant is not None
         scope = operator_scope(tenant)
-        own_key = await tenant_key(resources, scope.tenant_id)
-        snapshot = await compile_snapshot(
-            resources.database, scope, tenant.slug, own_key, resources.clock, load_price_book()
-        )
+        keys = SubjectKeys(resources)
         store = open_store(resources.settings.storage_url, resources.settings.data_dir)
         texts: dict[str, dict[str, bytes]] = {}
         for name, rid in interactions.items():
@@ -167,7 +163,8 @@ def _opened(place: Installation, interactions: dict[str, str]) -> dict[str, dict
                     continue
                 data = (await store.get(kept["object"]))[kept["offset"] : kept["offset"] + kept["length"]]
                 where = content_place(scope.tenant_id, rid, record["kind"])
-                text = open_content(snapshot.content_key, description, data, where)
+                key = await keys.opening(scope, description["kid"])
+                text = open_content(key, description, data, where)
                 texts.setdefault(name, {})[record["kind"]] = text
         return texts
 

@@ -20,7 +20,6 @@ from trueport.gateway.call import Call
 from trueport.gateway.dialects.openai import OpenAIDialect
 from trueport.gateway.snapshot import TenantLimits, TenantSnapshot
 from trueport.kit.clock import ManualClock
-from trueport.kit.crypto import DataKey
 from trueport.kit.errors import Unavailable
 from trueport.kit.ids import InteractionId, KeyId, TenantId, UserId
 from trueport.kit.tenancy import TenantScope
@@ -92,9 +91,7 @@ class Store:
     async def snapshot(self, key: KeyRecord) -> TenantSnapshot:
         self._check()
         self.snapshots += 1
-        return TenantSnapshot(
-            key.tenant_id, "acme", self.revision, (), {}, TenantLimits(), DataKey.generate("ten_acme/1")
-        )
+        return TenantSnapshot(key.tenant_id, "acme", self.revision, (), {}, TenantLimits())
 
     async def revisions(self, tenant_ids: Collection[TenantId]) -> Mapping[TenantId, int]:
         self._check()

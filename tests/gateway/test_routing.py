@@ -11,7 +11,6 @@ from yarl import URL
 from trueport.gateway.call import Wire
 from trueport.gateway.routing import ModelNotServed, allowed_region, order_targets, resolved, route_for
 from trueport.gateway.snapshot import Credential, ModelPattern, Route, Target, TenantLimits, TenantSnapshot
-from trueport.kit.crypto import DataKey
 from trueport.kit.ids import CredentialId, TenantId
 
 WIRE_OF: dict[str, Wire] = {
@@ -32,7 +31,7 @@ MAIN, SPARE, OTHER = credential("main"), credential("spare", "openai_compatible"
 
 def snapshot(*routes: Route, credentials: tuple[Credential, ...] = (MAIN, SPARE, OTHER)) -> TenantSnapshot:
     named: Mapping[str, Credential] = {found.name: found for found in credentials}
-    return TenantSnapshot(TenantId("ten_1"), "acme", 1, routes, named, TenantLimits(), DataKey.generate("ten_1/1"))
+    return TenantSnapshot(TenantId("ten_1"), "acme", 1, routes, named, TenantLimits())
 
 
 def targets(

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from trueport.kit.errors import Conflict, NotFound
-from trueport.storage.documents import ContentStore, FolderStore, StorageUnavailable, UnknownStorage, open_store
+from trueport.storage.documents import (
+    Blanking,
+    ContentStore,
+    FolderStore,
+    StorageUnavailable,
+    UnknownStorage,
+    open_store,
+)
 
 NAME = "ten_acme/content/2026-11-23/int_1.bin"
 
@@ -157,3 +164,34 @@ async def test_the_url_says_where_objects_lie(tmp_path: Path) -> None:
 def test_a_kind_of_storage_that_cannot_be_reached_is_told(tmp_path: Path, url: str) -> None:
     with pytest.raises(UnknownStorage, match="file:"):
         open_store(url, tmp_path)
+
+
+async def test_blanked_parts_are_zeros_and_the_rest_stays(store: ContentStore) -> None:
+    assert isinstance(store, Blanking)
+    await store.put(NAME, b"one two three")
+
+    await store.blank(NAME, [(0, 3), (8, 100)])
+    await store.blank(NAME, [(0, 3)])
+
+    assert await store.get(NAME) == bytes(3) + b" two " + bytes(5)
+
+
+async def test_a_blanked_object_takes_its_own_bytes_again_and_no_others(store: ContentStore) -> None:
+    assert isinstance(store, Blanking)
+    await store.put(NAME, b"one two three")
+    await store.blank(NAME, [(4, 3)])
+
+    await store.put(NAME, b"one two three")
+    for other in (b"one two thre", b"one two threE", b"One two three"):
+        with pytest.raises(Conflict):
+            await store.put(NAME, other)
+
+    assert await store.get(NAME) == b"one " + bytes(3) + b" three"
+
+
+async def test_there_is_nothing_to_blank_where_nothing_is(store: ContentStore) -> None:
+    assert isinstance(store, Blanking)
+    await store.blank(NAME, [(0, 3)])
+
+    with pytest.raises(NotFound):
+        await store.get(NAME)

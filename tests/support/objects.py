@@ -13,7 +13,6 @@ from trueport.gateway.dialects.google import GoogleDialect
 from trueport.gateway.dialects.openai import OpenAIDialect
 from trueport.gateway.objects.base import Made
 from trueport.gateway.snapshot import Credential, Target, TenantLimits, TenantSnapshot
-from trueport.kit.crypto import DataKey
 from trueport.kit.errors import Unavailable
 from trueport.kit.ids import CredentialId, InteractionId, KeyId, TenantId
 from trueport.kit.tenancy import Environment
@@ -58,7 +57,6 @@ def admitted(
         routes=(),
         credentials={each.name: each for each in held},
         limits=TenantLimits(),
-        content_key=DataKey.generate(tenant),
     )
     call = Call(InteractionId("int_1"), "req_1", DIALECTS[wire], request.method, "", "", [], request.body, "", 0, 0.0)
     chosen = tuple(targets) if targets is not None else (Target(held[0]),)

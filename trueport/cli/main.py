@@ -9,11 +9,13 @@ from trueport.cli.demo import demo
 from trueport.cli.detect import detect
 from trueport.cli.doctor import doctor
 from trueport.cli.init import init
+from trueport.cli.kek import kek
 from trueport.cli.keys import keys
 from trueport.cli.models import models
 from trueport.cli.policy import policy
 from trueport.cli.serve import serve
 from trueport.cli.simulate import simulate
+from trueport.cli.subjects import subjects
 from trueport.cli.triton import triton
 
 
@@ -27,5 +29,20 @@ def main() -> None:
     """
 
 
-for command in (demo, serve, init, doctor, config, keys, simulate, detect, models, policy, triton, audit):
+for command in (
+    demo,
+    serve,
+    init,
+    doctor,
+    config,
+    keys,
+    simulate,
+    detect,
+    models,
+    policy,
+    triton,
+    audit,
+    subjects,
+    kek,
+):
     main.add_command(command)

@@ -60,8 +60,11 @@ class Recorder(Protocol):
     def waits_before_upstream(self) -> bool:
         """Whether the intent has to be durable before the provider is called, not only before the answer leaves."""
 
-    def intent(self, admitted: Admitted) -> OpenRecord:
-        """Write what is about to happen. Raises a kit Unavailable when it cannot be written."""
+    async def intent(self, admitted: Admitted) -> OpenRecord:
+        """Write what is about to happen. Raises a kit Unavailable when it cannot be written.
+
+        Waits only for the key of a person who has not been met before.
+        """
 
     def refused(self, call: Call, caller: Caller, snapshot: TenantSnapshot, outcome: Outcome) -> str:
         """Write that a known caller was turned away before any upstream byte; returns the receipt, or ""."""

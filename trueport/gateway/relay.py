@@ -91,7 +91,7 @@ async def relay_for(call: Call, caller: Caller, snapshot: TenantSnapshot, tools:
             return Reply(200, [*head, *own_headers(call, settlement, decision=b"allow", receipt=receipt)], body)
         admitted, settlement.reservation = await admit(call, caller, request, snapshot, tools)
         admitted = await bind(admitted, tools.objects, tools.wire_of)
-        settlement.record = tools.recorder.intent(admitted)
+        settlement.record = await tools.recorder.intent(admitted)
         recorded = Recorded(admitted, settlement.record)
         screened = await screen_input(recorded, tools.screener)
         settlement.judged(screened.judgement)

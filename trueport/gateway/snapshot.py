@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 from yarl import URL
 
-from trueport.kit.crypto import DataKey
 from trueport.kit.ids import CredentialId, TenantId
 from trueport.kit.secret import Secret
 
@@ -130,7 +129,6 @@ class TenantSnapshot:
     routes: tuple[Route, ...]
     credentials: Mapping[str, Credential]
     limits: TenantLimits
-    content_key: DataKey
     policy_version: int = 0
     policies: "PolicySet | None" = None
     aliases: Mapping[str, str] = field(default_factory=dict)

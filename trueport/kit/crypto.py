@@ -80,6 +80,14 @@ class DataKey:
         """A digest (hex) that tells equal texts from others to whoever has the key, and nothing to anybody else."""
         return hmac.digest(hmac.digest(self._key, b"tp-content-mac-v1", "sha256"), plaintext, "sha256").hex()
 
+    def pseudonym(self, name: str) -> str:
+        """What stands for a name (40 hexadecimal digits): always the same, and nothing to whoever has not this key."""
+        return hmac.digest(hmac.digest(self._key, b"tp-pseudonym-v1", "sha256"), name.encode(), "sha256").hex()[:40]
+
+    def to_bytes(self) -> bytes:
+        """The key itself, for whatever is to wrap it."""
+        return self._key
+
     def wrap(self, other: "DataKey", place: str) -> bytes:
         """The other key, sealed under this one."""
         return self.seal(other._key, place).to_bytes()

@@ -5,8 +5,9 @@ import contextlib
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from trueport.kit.errors import Conflict, NotFound, TrueportError, Unavailable
@@ -49,6 +50,17 @@ class ContentStore(Protocol):
         """Whether objects can be written."""
 
 
+@runtime_checkable
+class Blanking(Protocol):
+    """A store that can overwrite what nobody may read any more. One that keeps objects for good cannot."""
+
+    async def blank(self, name: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """Put zeros in place of these ranges, each a start and a length, so that it survives a power loss.
+
+        An object that is not there is no error. Raises StorageUnavailable.
+        """
+
+
 class FolderStore:
     """A local folder, one file per object, written beside its place and linked there when it is complete.
 
@@ -73,6 +85,16 @@ class FolderStore:
             return await asyncio.to_thread(_read, self._root, path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise NotFound("There is no such object.") from error
+        except OSError as error:
+            raise StorageUnavailable from error
+
+    async def blank(self, name: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """See Blanking. Done in place, so that two who blank one object at once do not undo each other's work."""
+        path = self._path(name)
+        try:
+            await asyncio.to_thread(_blank, self._root, path, ranges)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return
         except OSError as error:
             raise StorageUnavailable from error
 
@@ -110,12 +132,31 @@ def _write_once(root: Path, path: Path, data: bytes) -> None:
         # A link, because a rename would replace what is there.
         path.hardlink_to(draft)
     except FileExistsError:
-        if path.read_bytes() != data:
+        if not _is_same(path.read_bytes(), data):
             raise Conflict("Another object has this name already.") from None
     finally:
         draft.unlink(missing_ok=True)
     # Also when it was there: whoever wrote it may have ended before this step.
     _sync_folder(path.parent)
+
+
+def _is_same(kept: bytes, data: bytes) -> bool:
+    """Whether these are the bytes, or what blanking has left of them: a batch may be offered again long afterwards."""
+    if kept == data:
+        return True
+    return len(kept) == len(data) and kept == bytes(new if old else 0 for old, new in zip(kept, data, strict=True))
+
+
+def _blank(root: Path, path: Path, ranges: Sequence[tuple[int, int]]) -> None:
+    _stay_inside(root, path)
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        for start, length in ranges:
+            file.seek(start)
+            # An object never grows.
+            file.write(bytes(max(0, min(length, size - start))))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """What the gateway reads of a configuration while others change it, and with which keys."""
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tests.support.web import House, settings_of
 from trueport.domains.auth.api import operator_scope, tenant_key
 from trueport.domains.config import domain
 from trueport.domains.config.api import ConfigService, compile_snapshot, read_tenant_file
-from trueport.domains.config.compile import content_key
+from trueport.domains.config.compile import content_key_named
 from trueport.domains.config.models import ContentKey
 from trueport.domains.config.repository import ContentKeyRepository, CredentialRepository
 from trueport.gateway.call import Usage
@@ -65,13 +64,13 @@ async def test_a_change_in_the_middle_of_compiling_makes_the_snapshot_old_not_cu
         return await read(self, *filters, **options)
 
     monkeypatch.setattr(CredentialRepository, "find", read_late)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
     assert snapshot.revision < (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id]
 
 
 async def test_a_tenant_that_configured_nothing_has_an_empty_snapshot(database: Database) -> None:
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
     assert (snapshot.routes, dict(snapshot.credentials), snapshot.revision) == ((), {}, 0)
     assert snapshot.limits == TenantLimits()
@@ -80,7 +79,7 @@ async def test_a_tenant_that_configured_nothing_has_an_empty_snapshot(database: 
 
 async def test_routes_keep_their_order_and_their_targets_members(database: Database) -> None:
     await apply(database)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
     assert [(route.model_glob, route.dialect) for route in snapshot.routes] == [("a*", "openai"), (None, None)]
     (target,) = snapshot.routes[0].targets
@@ -111,66 +110,36 @@ async def test_a_secret_of_one_credential_does_not_open_for_another(database: Da
     await CredentialRepository(database, SCOPE).update(stored["two"].id, {"secret": stored["one"].secret})
 
     with pytest.raises(SealBroken):
-        await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+        await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
 
 async def test_a_credential_that_names_no_secret_has_none_whatever_is_handed_over(database: Database) -> None:
     await apply(database)
     await apply(database, "version: 1\ncredentials: {one: {provider: openai, base_url: https://evil.example.com/v1}}")
 
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
     (stored,) = await CredentialRepository(database, SCOPE).find()
     assert snapshot.credentials["one"].secret is None
     assert (stored.secret, stored.secret_hint, stored.secret_source) == (None, None, None)
 
 
-async def test_a_month_has_one_content_key_and_the_next_another(database: Database) -> None:
-    await ensure_indexes(database, domain.documents)
-    clock = ManualClock(datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC))
-    first = await content_key(database, SCOPE, KEY, clock)
-    again = await content_key(database, SCOPE, KEY, clock)
-    clock.advance(1)
-    next_month = await content_key(database, SCOPE, KEY, clock)
-
-    assert first.commitment == again.commitment != next_month.commitment
-    kept = await ContentKeyRepository(database, SCOPE).find()
-    assert {key.month for key in kept} == {"2026-01", "2026-02"}
-
-
-async def test_the_loser_of_a_race_for_the_content_key_takes_the_winners(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await ensure_indexes(database, domain.documents)
-    looking = asyncio.Barrier(2)
-    look = ContentKeyRepository.of_month
-    looked = 0
-
-    async def look_together(self: ContentKeyRepository, month: str) -> ContentKey | None:
-        nonlocal looked
-        looked += 1
-        found = await look(self, month)
-        if looked <= 2:
-            # Both have seen that there is none before either makes one.
-            await asyncio.wait_for(looking.wait(), 20)
-        return found
-
-    monkeypatch.setattr(ContentKeyRepository, "of_month", look_together)
-    one, other = await asyncio.gather(*(content_key(database, SCOPE, KEY, ManualClock()) for _ in range(2)))
-
-    assert one.commitment == other.commitment
-    assert looked == 3
-    assert len(await ContentKeyRepository(database, SCOPE).find()) == 1
-
-
 async def test_a_content_key_pasted_into_another_tenants_row_does_not_open(database: Database) -> None:
-    await ensure_indexes(database, domain.documents)
-    made = await content_key(database, SCOPE, KEY, ManualClock())
-    (stored,) = await ContentKeyRepository(database, SCOPE).find()
-    pasted = stored.model_copy(update={"id": made.kid + "x", "tenant_id": OTHER.tenant_id})
-    await ContentKeyRepository(database, OTHER).insert(pasted)
+    made = DataKey.generate("dek_old")
+    for scope in (SCOPE, OTHER):
+        wrapped = KEY.wrap(made, f"{SCOPE.tenant_id}|content-key|dek_old{scope.tenant_id}")
+        row = ContentKey(
+            id=f"dek_old{scope.tenant_id}",
+            tenant_id=scope.tenant_id,
+            month="2026-01",
+            wrapped=wrapped,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        await ContentKeyRepository(database, scope).insert(row)
 
+    opened = await content_key_named(database, SCOPE, KEY, f"dek_old{SCOPE.tenant_id}")
+    assert opened.commitment == made.commitment
     with pytest.raises(SealBroken):
-        await content_key(database, OTHER, KEY, ManualClock())
+        await content_key_named(database, OTHER, KEY, f"dek_old{OTHER.tenant_id}")
 
 
 async def test_another_key_encryption_key_opens_no_tenant(house: House, tmp_path: Path) -> None:
@@ -215,7 +184,7 @@ prices: [{provider: azure, model: "gpt-4.1", input: "1.00", output: "2.00"}]
 async def rich_snapshot(database: Database) -> TenantSnapshot:
     service = ConfigService(database, SCOPE, KEY, ManualClock())
     await service.apply(read_tenant_file(RICH), {}, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS)
-    return await compile_snapshot(database, SCOPE, "acme", KEY, ManualClock(), PRICES)
+    return await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
 
 async def test_targets_are_ordered_weighted_or_ranked_as_the_file_says(database: Database) -> None:

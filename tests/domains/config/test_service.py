@@ -1,6 +1,5 @@
 """Applying a configuration, and what the gateway then reads."""
 
-import asyncio
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -71,7 +70,7 @@ async def apply(database: Database, text: str = FILE, scope: TenantScope = SCOPE
 
 async def test_what_is_applied_is_what_the_gateway_reads(database: Database) -> None:
     await apply(database)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
     first, second = snapshot.routes[0].targets
     assert snapshot.routes[0].matches("openai", "gpt-4o")
@@ -85,7 +84,7 @@ async def test_what_is_applied_is_what_the_gateway_reads(database: Database) -> 
 
 async def test_another_tenant_sees_nothing_of_it(database: Database) -> None:
     await apply(database)
-    snapshot = await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK, PRICES)
+    snapshot = await compile_snapshot(database, OTHER, "other", OTHER_KEY, PRICES)
 
     assert (snapshot.routes, dict(snapshot.credentials)) == ((), {})
     assert await CredentialRepository(database, OTHER).find() == []
@@ -103,7 +102,7 @@ async def test_a_secret_moved_to_another_tenants_row_does_not_open(database: Dat
     await CredentialRepository(database, OTHER).update(place.id, {"secret": stolen.secret})
 
     with pytest.raises(SealBroken):
-        await compile_snapshot(database, OTHER, "other", OTHER_KEY, CLOCK, PRICES)
+        await compile_snapshot(database, OTHER, "other", OTHER_KEY, PRICES)
 
 
 async def test_no_secret_lies_open_in_the_database(database: Database) -> None:
@@ -126,7 +125,7 @@ async def test_a_refused_file_changes_nothing(database: Database) -> None:
 async def test_what_the_file_does_not_name_is_removed(database: Database) -> None:
     await apply(database)
     await apply(database, "version: 1\ncredentials: {spare: {provider: openai, base_url: https://y.example/v1}}")
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
     assert list(snapshot.credentials) == ["spare"]
     assert str(snapshot.credentials["spare"].base_url) == "https://y.example/v1"
@@ -161,19 +160,12 @@ async def test_each_change_is_a_new_version_and_a_new_revision(database: Databas
     assert (await revisions(database, [SCOPE.tenant_id]))[SCOPE.tenant_id] > before[SCOPE.tenant_id]
 
 
-async def test_processes_that_compile_at_once_share_one_content_key(database: Database) -> None:
-    await apply(database)
-    snapshots = await asyncio.gather(*(compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES) for _ in range(8)))
-
-    assert len({(one.content_key.kid, one.content_key.commitment) for one in snapshots}) == 1
-
-
 async def test_the_wrong_tenant_key_opens_nothing(database: Database) -> None:
     await apply(database)
-    await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
+    await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
     with pytest.raises(SealBroken):
-        await compile_snapshot(database, SCOPE, "acme", OTHER_KEY, CLOCK, PRICES)
+        await compile_snapshot(database, SCOPE, "acme", OTHER_KEY, PRICES)
 
 
 POLICIES = """
@@ -185,7 +177,7 @@ policies:
 
 async def test_policies_of_the_file_are_compiled_and_exported(database: Database) -> None:
     await apply(database, FILE + POLICIES)
-    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)
+    snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
     exported = await service(database).export("acme")
 
     assert snapshot.policies is not None
@@ -199,7 +191,7 @@ async def test_policies_of_the_file_are_compiled_and_exported(database: Database
 async def test_a_file_applied_again_changes_the_versions_of_what_it_changes(database: Database) -> None:
     async def versions(text: str) -> tuple[int, dict[str, tuple[str, int]]]:
         await apply(database, text)
-        found = (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies
+        found = (await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)).policies
         assert found is not None
         return found.version, {policy.document.name: (policy.id, policy.version) for policy in found.policies}
 
@@ -216,7 +208,7 @@ async def test_a_file_applied_again_changes_the_versions_of_what_it_changes(data
 async def test_a_tenant_without_policies_has_none_to_ask(database: Database) -> None:
     await apply(database)
 
-    assert (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies is None
+    assert (await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)).policies is None
 
 
 async def test_presets_of_the_file_are_stored_as_the_policies_they_stand_for(database: Database) -> None:
@@ -229,7 +221,7 @@ async def test_presets_of_the_file_are_stored_as_the_policies_they_stand_for(dat
     names = ["secrets: passwords, keys and tokens", "pci: card numbers", "pci: card security codes"]
     assert [policy["name"] for policy in first.policies] == names
     assert first.policies[0]["mode"] == "shadow"
-    found = (await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES)).policies
+    found = (await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)).policies
     assert found is not None
     # The second time nothing was changed.
     assert (found.version, [policy.version for policy in found.policies]) == (1, [1, 1, 1])
@@ -260,7 +252,7 @@ async def test_topics_are_compiled_with_the_engine_and_again_when_it_had_failed(
             raise DetectorFailed("overloaded")
 
     async def topics_with(embeddings: Embeddings | None) -> tuple[int, int | None]:
-        snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, CLOCK, PRICES, embeddings=embeddings)
+        snapshot = await compile_snapshot(database, SCOPE, "acme", KEY, PRICES, embeddings=embeddings)
         assert snapshot.policies is not None
         topics = snapshot.policies.policies[0].topics
         return snapshot.revision, None if topics is None else len(topics)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.domains.analytics.test_from_the_recorder import CALLER, TARGET, a_call, admitted, snapshot_with
+from tests.domains.analytics.test_from_the_recorder import CALLER, TARGET, TENANT, a_call, admitted, snapshot_of
+from tests.support.erasure import OneKey
 from tests.support.spool import Shelf, assert_chains_are_whole
 from trueport.audit.direct import DirectJournal
 from trueport.audit.journal import Mode, SpoolSheds, SpoolUnavailable
@@ -20,7 +21,6 @@ from trueport.domains.proxy.user_tags import UserTags
 from trueport.domains.proxy.wiring import open_journal
 from trueport.gateway.call import Admitted, Outcome
 from trueport.kit.clock import ManualClock
-from trueport.kit.crypto import DataKey
 from trueport.kit.deadline import Deadline
 from trueport.kit.errors import Unavailable
 from trueport.settings import Settings, load_settings
@@ -38,19 +38,19 @@ class House:
             root, clock=self.clock, segment_bytes=1 << 20, capacity_bytes=4 << 20, mode=mode, **options
         )  # fmt: skip
         self.gaps = Gaps(self.spool, self.clock) if mode == "best_effort" else None
-        self.recorder = SpoolRecorder(self.spool, UserTags(b"k"), self.gaps)
-        self.snapshot = snapshot_with(DataKey.generate("dek_a"))
+        self.recorder = SpoolRecorder(self.spool, UserTags(b"k"), OneKey(), self.gaps)
+        self.snapshot = snapshot_of(TENANT)
 
     def call(self, **request: object) -> Admitted:
-        found = admitted(a_call(self.clock), self.snapshot)
+        found = admitted(a_call(self.clock), CALLER, self.snapshot)
         return replace(
             found,
             caller=replace(CALLER, environment="prod"),
             request=replace(found.request, **request),  # type: ignore[arg-type]  # members of a Request
         )
 
-    def intent(self) -> SpoolRecord:
-        return self.recorder.intent(self.call())
+    async def intent(self) -> SpoolRecord:
+        return await self.recorder.intent(self.call())
 
     async def shipped(self) -> dict[str, ShippedRecord]:
         shelf = Shelf()
@@ -88,12 +88,12 @@ async def test_in_the_strict_modes_no_call_goes_on_unrecorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode
 ) -> None:
     house = House(tmp_path / "spool", mode)
-    under_way = house.intent()
+    under_way = await house.intent()
     with monkeypatch.context() as patched:
         fail(patched)
 
         with pytest.raises(SpoolUnavailable):
-            house.intent()
+            await house.intent()
         # Its answer is not given either.
         with pytest.raises(SpoolUnavailable):
             under_way.close(ANSWERED)
@@ -101,10 +101,10 @@ async def test_in_the_strict_modes_no_call_goes_on_unrecorded(
 
 
 async def test_in_best_effort_calls_go_on_and_the_gap_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = house.intent()
+    recorded = await house.intent()
     with monkeypatch.context() as patched:
         fail(patched)
-        missed = [house.intent() for _ in range(3)]
+        missed = [await house.intent() for _ in range(3)]
         for each in missed:
             await each.durable()
             assert each.receipt == ""
@@ -129,7 +129,7 @@ async def test_in_best_effort_calls_go_on_and_the_gap_is_told(house: House, monk
 async def test_in_best_effort_the_outcome_of_a_recorded_call_is_written_late_rather_than_never(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded = house.intent()
+    recorded = await house.intent()
     with monkeypatch.context() as patched:
         fail(patched)
         recorded.close(ANSWERED)
@@ -148,7 +148,7 @@ async def test_in_best_effort_a_deleted_folder_stops_no_call(house: House) -> No
     with pytest.raises(SpoolUnavailable):
         house.spool.look_after()
 
-    record = house.intent()
+    record = await house.intent()
 
     await record.durable()
     record.close(ANSWERED)
@@ -164,8 +164,8 @@ async def test_calls_that_can_wait_are_turned_away_in_every_mode(tmp_path: Path)
         staging = replace(house.call(), caller=CALLER)
         for patient in (flex, batch, staging):
             with pytest.raises(SpoolSheds):
-                house.recorder.intent(patient)
-        house.intent().close(ANSWERED)
+                await house.recorder.intent(patient)
+        (await house.intent()).close(ANSWERED)
         house.spool.close()
 
 
@@ -219,15 +219,15 @@ def direct(gate: Gate) -> tuple[DirectJournal, SpoolRecorder, Admitted]:
     journal = DirectJournal(gate, clock)
     return (
         journal,
-        SpoolRecorder(journal, UserTags(b"k")),
-        admitted(a_call(clock), snapshot_with(DataKey.generate("d"))),
+        SpoolRecorder(journal, UserTags(b"k"), OneKey()),
+        admitted(a_call(clock), CALLER, snapshot_of(TENANT)),
     )
 
 
 async def test_without_a_journal_a_provider_waits_until_the_database_has_the_intent() -> None:
     gate = Gate()
     _, recorder, call = direct(gate)
-    record = recorder.intent(call)
+    record = await recorder.intent(call)
     waiting = asyncio.ensure_future(record.durable())
     await asyncio.sleep(0.01)
 
@@ -242,7 +242,7 @@ async def test_without_a_journal_an_answer_ends_when_the_database_has_the_outcom
     gate = Gate()
     gate.opened.set()
     _, recorder, call = direct(gate)
-    record = recorder.intent(call)
+    record = await recorder.intent(call)
     await record.durable()
     gate.opened.clear()
     record.close(ANSWERED)
@@ -260,7 +260,7 @@ async def test_without_a_journal_what_was_not_stored_goes_first_with_the_next_ca
     gate.opened.set()
     gate.is_away = True
     journal, recorder, call = direct(gate)
-    record = recorder.intent(call)
+    record = await recorder.intent(call)
     with pytest.raises(SpoolUnavailable):
         await record.durable()
     record.close(replace(ANSWERED, end="refused"))

@@ -88,9 +88,9 @@ class InteractionRow(Model):
     """One call through the gateway, without its content. `id` is the interaction's id, `created_at` its start.
 
     `model` is what the client asked for, `model_counted` what limits and budgets counted, `model_served` what
-    answered. `repeats` is the interaction whose answer was given again. `charged_nano_usd` is what budgets counted
-    where the cost is not known. `receipt` is the leaf (hex) the client was given. `ended_at` and `latency_ms` are None
-    while the call runs, and for an abandoned one, whose end nobody saw.
+    answered. `subject` is whose key seals its content. `repeats` is the interaction whose answer was given again.
+    `charged_nano_usd` is what budgets counted where the cost is not known. `receipt` is the leaf (hex) the client was
+    given. `ended_at` and `latency_ms` are None while the call runs, and for an abandoned one, whose end nobody saw.
     """
 
     id: str = Field(primary_field=True)
@@ -110,6 +110,7 @@ class InteractionRow(Model):
     model_counted: str | None = None
     model_served: str | None = None
     user: str | None = None
+    subject: str | None = None
     repeats: str | None = None
     provider: str | None = None
     target: str | None = None
@@ -152,6 +153,7 @@ class InteractionRow(Model):
             # equal (and its `$lte` over an ascending one).
             Index(InteractionRow.tenant_id, InteractionRow.created_at, InteractionRow.id),
             Index(InteractionRow.tenant_id, InteractionRow.key_id, InteractionRow.created_at),
+            Index(InteractionRow.tenant_id, InteractionRow.subject, InteractionRow.created_at),
             Index(InteractionRow.tenant_id, InteractionRow.request_id),
             IndexModel([("expires_at", 1)], expireAfterSeconds=0),
         ],

@@ -124,7 +124,12 @@ def interaction_document(record: Mapping[str, Any], retention: timedelta) -> Doc
 
 def _seldom_there(record: Mapping[str, Any], usage: Mapping[str, Any]) -> Document:
     """What most calls do not have. Left out it reads as the model's default, and most rows stay small."""
-    names = {"user": record.get("user"), "repeats": record.get("repeats"), "service_tier": usage.get("service_tier")}
+    names = {
+        "user": record.get("user"),
+        "subject": record.get("subject"),
+        "repeats": record.get("repeats"),
+        "service_tier": usage.get("service_tier"),
+    }
     found: Document = {name: _name(value) for name, value in names.items() if value is not None}
     found.update({name: counted for name in _RARE_PARTS if (counted := _count(usage.get(name)))})
     if charged := _count(record.get("charged_nano_usd")):

@@ -3,17 +3,29 @@
 from litestar.di import Provide
 
 from trueport.domains.audit.controllers import AuditController, provide_audit_log
+from trueport.domains.audit.erasure.controllers import (
+    ErasureController,
+    HoldController,
+    provide_erasing,
+    provide_holding,
+)
+from trueport.domains.audit.erasure.erasing import job as finish_erasures
+from trueport.domains.audit.erasure.models import Erasure, Hold, SubjectKey
 from trueport.domains.audit.models import AuditBatch, AuditCheckpoint, AuditTile, SigningKey
 from trueport.domains.audit.sequencing import job, listener, open_backlog
 from trueport.web.domain import Domain
 
 domain = Domain(
     name="audit",
-    controllers=(AuditController,),
-    dependencies={"audit_log": Provide(provide_audit_log, sync_to_thread=False)},
-    documents=(AuditBatch, AuditCheckpoint, AuditTile, SigningKey),
+    controllers=(AuditController, ErasureController, HoldController),
+    dependencies={
+        "audit_log": Provide(provide_audit_log, sync_to_thread=False),
+        "erasing": Provide(provide_erasing, sync_to_thread=False),
+        "holding": Provide(provide_holding, sync_to_thread=False),
+    },
+    documents=(AuditBatch, AuditCheckpoint, AuditTile, SigningKey, SubjectKey, Erasure, Hold),
     lifespan=(open_backlog,),
     listeners=(listener,),
-    jobs=(job,),
-    permissions=frozenset({"audit:read"}),
+    jobs=(job, finish_erasures),
+    permissions=frozenset({"audit:read", "subjects:erase", "holds:write"}),
 )

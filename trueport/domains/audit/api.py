@@ -1,7 +1,28 @@
-"""The front door of this domain: what the command line may use."""
+"""The front door of this domain: what the gateway and the command line may use."""
 
+from trueport.domains.audit.erasure.erasing import Erasing, LegalHold
+from trueport.domains.audit.erasure.holding import Holding, HoldScope, RecordMetadata, is_held
+from trueport.domains.audit.erasure.keys import ContentErased, Person, Sealer, Sealing, SubjectKeys
 from trueport.domains.audit.exporting import Export, LogHasHole
 from trueport.domains.audit.keys import LogKeys, origin_of
 from trueport.domains.audit.service import AuditLog, LogRolledBack
 
-__all__ = ["AuditLog", "Export", "LogHasHole", "LogKeys", "LogRolledBack", "origin_of"]
+__all__ = [
+    "AuditLog",
+    "ContentErased",
+    "Erasing",
+    "Export",
+    "HoldScope",
+    "Holding",
+    "LegalHold",
+    "LogHasHole",
+    "LogKeys",
+    "LogRolledBack",
+    "Person",
+    "RecordMetadata",
+    "Sealer",
+    "Sealing",
+    "SubjectKeys",
+    "is_held",
+    "origin_of",
+]

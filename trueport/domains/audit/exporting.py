@@ -109,7 +109,9 @@ class Export:
                     objects[reference.object] = await self._object(reference.object)
                 data = objects[reference.object]
                 # One ciphertext a record: what its description pins.
-                blobs = () if data is None else (data[reference.offset : reference.offset + reference.length],)
+                part = b"" if data is None else data[reference.offset : reference.offset + reference.length]
+                # Nothing but zeros is what an erasure leaves; no ciphertext and tag look like that.
+                blobs = (part,) if part.strip(b"\0") else ()
             found.append(ArchivedRecord(record.canonical, to_epoch_us(record.created_at), blobs))
         return found
 

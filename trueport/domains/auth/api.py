@@ -14,7 +14,8 @@ from trueport.domains.auth.passwords import PasswordHasher, WeakPassword
 from trueport.domains.auth.permissions import ALL as ALL_PERMISSIONS
 from trueport.domains.auth.permissions import PERMISSIONS_OF
 from trueport.domains.auth.repository import Memberships, people, tenants
-from trueport.domains.auth.tenants import SlugTaken, create_tenant, open_tenant_key
+from trueport.domains.auth.tenant_keys import TenantKeys
+from trueport.domains.auth.tenants import SlugTaken, create_tenant
 from trueport.kit.crypto import DataKey
 from trueport.kit.ids import TenantId, UserId
 from trueport.kit.tenancy import TenantScope
@@ -59,6 +60,7 @@ __all__ = [
     "tenant_key",
     "work_scope",
     "work_scopes",
+    "wrap_tenant_key",
 ]
 
 _TENANTS_AT_ONCE: Final = 500
@@ -98,8 +100,20 @@ async def is_member(database: Database, scope: TenantScope, user_id: str) -> boo
 
 
 async def tenant_key(resources: Resources, tenant_id: TenantId) -> DataKey:
-    """The tenant's own key, for wrapping data keys. Raises NotFound, SealBroken."""
-    return open_tenant_key(resources.settings.keys, await tenants(resources.database, "tenant key").get(tenant_id))
+    """The tenant's own key, for wrapping data keys. Raises NotFound, SealBroken, KeyRefused, and a kit Unavailable."""
+    return await _tenant_keys(resources).of(tenant_id)
+
+
+async def wrap_tenant_key(resources: Resources, tenant_id: TenantId, wrapped_by: str) -> None:
+    """Have the tenant's key wrapped by what a URL names, or, for "", by this installation's key."""
+    await _tenant_keys(resources).wrap_anew(tenant_id, wrapped_by)
+
+
+def _tenant_keys(resources: Resources) -> TenantKeys:
+    """Of this process; made when first asked for, since commands need them without any lifespan hook."""
+    if TenantKeys not in resources.parts:
+        resources.parts[TenantKeys] = TenantKeys(resources)
+    return resources.part(TenantKeys)
 
 
 def operator_scope(tenant: Tenant) -> TenantScope:

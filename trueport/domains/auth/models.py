@@ -65,13 +65,15 @@ class RefreshToken(Model):
 
 
 class Tenant(Model):
-    """An organisation. `wrapped_key` is its own 256-bit key, wrapped under the platform's key-encryption key."""
+    """An organisation. `wrapped_key` is its own 256-bit key, wrapped under the platform's key-encryption key, or by
+    what the URL `wrapped_by` names."""
 
     id: str = Field(primary_field=True)
     name: str
     slug: str
     status: TenantStatus = "active"
     wrapped_key: bytes
+    wrapped_by: str = ""
     created_by: str
     created_at: datetime
     revision: int = 0

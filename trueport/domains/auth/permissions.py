@@ -24,6 +24,8 @@ _ADMIN: Final = _MEMBER | {
     "configs:write",
     "audit:read",
     "audit:export",
+    "subjects:erase",
+    "holds:write",
     "content:reveal",
     "detect:run",
 }

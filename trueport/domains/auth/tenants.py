@@ -51,6 +51,11 @@ def open_tenant_key(keys: Keys, tenant: Tenant) -> DataKey:
     return _kek(keys).unwrap(_key_name(tenant.id), tenant.wrapped_key, _key_place(tenant.id))
 
 
+def seal_tenant_key(keys: Keys, tenant_id: str, key: DataKey) -> bytes:
+    """The tenant's key, wrapped under this installation's key-encryption key."""
+    return _kek(keys).wrap(key, _key_place(tenant_id))
+
+
 async def create_tenant(resources: Resources, founder: UserId, name: str, slug: str) -> Tenant:
     """A new tenant with its founder as owner. Raises InvalidRequest, SlugTaken."""
     problem = slug_problem(slug)
@@ -63,7 +68,7 @@ async def create_tenant(resources: Resources, founder: UserId, name: str, slug: 
         id=tenant_id,
         name=name.strip(),
         slug=slug,
-        wrapped_key=_kek(resources.settings.keys).wrap(key, _key_place(tenant_id)),
+        wrapped_key=seal_tenant_key(resources.settings.keys, tenant_id, key),
         created_by=founder,
         created_at=now,
     )

@@ -8,20 +8,19 @@ from trueport.detection.base import DetectorFailed
 from trueport.detection.embedding import Embeddings
 from trueport.detection.policy import Bands, PolicySet, Vector
 from trueport.domains.config.file import BoundsSpec
-from trueport.domains.config.models import Configuration, ContentKey, StoredCredential, StoredRoute
+from trueport.domains.config.models import Configuration, StoredCredential, StoredRoute
 from trueport.domains.config.policies import policy_set, topic_examples
 from trueport.domains.config.repository import ConfigurationRepository, ContentKeyRepository, CredentialRepository
 from trueport.domains.config.service import budget_specs, limits_spec, secret_place
 from trueport.gateway.pricing import PriceBook
 from trueport.gateway.snapshot import Bounds, BudgetRule, Credential, Route, Target, TenantLimits, TenantSnapshot
-from trueport.kit.clock import Clock
 from trueport.kit.crypto import DataKey, Sealed
-from trueport.kit.ids import CredentialId, new_id
+from trueport.kit.ids import CredentialId
 from trueport.kit.logging import get_logger
 from trueport.kit.money import nano_usd
 from trueport.kit.secret import Secret
 from trueport.kit.tenancy import TenantScope
-from trueport.storage.mongo import Database, Duplicate
+from trueport.storage.mongo import Database
 from trueport.storage.revisions import revisions
 
 log = get_logger(__name__)
@@ -32,7 +31,6 @@ async def compile_snapshot(
     scope: TenantScope,
     slug: str,
     tenant_key: DataKey,
-    clock: Clock,
     prices: PriceBook,
     *,
     embeddings: Embeddings | None = None,
@@ -58,7 +56,6 @@ async def compile_snapshot(
         routes=_routes(configuration, credentials) if configuration else (),
         credentials=credentials,
         limits=_limits(configuration) if configuration else TenantLimits(),
-        content_key=await content_key(database, scope, tenant_key, clock),
         aliases={entry.alias: entry.model for entry in configuration.aliases} if configuration else {},
         regions=frozenset(configuration.regions) if configuration else frozenset(),
         budgets=_budgets(configuration) if configuration else (),
@@ -84,29 +81,6 @@ async def _vectors(configuration: Configuration | None, embeddings: Embeddings |
         return None
 
 
-async def content_key(database: Database, scope: TenantScope, tenant_key: DataKey, clock: Clock) -> DataKey:
-    """This month's key for content, made by whoever needs it first."""
-    keys = ContentKeyRepository(database, scope)
-    month = clock.now().strftime("%Y-%m")
-    found = await keys.of_month(month)
-    if found is None:
-        fresh = DataKey.generate(new_id("dek"))
-        found = ContentKey(
-            id=fresh.kid,
-            tenant_id=scope.tenant_id,
-            month=month,
-            wrapped=tenant_key.wrap(fresh, _key_place(scope, fresh.kid)),
-            created_at=clock.now(),
-        )
-        try:
-            await keys.insert(found)
-        except Duplicate:
-            found = await keys.of_month(month)
-            if found is None:
-                raise
-    return unwrapped(found, scope, tenant_key)
-
-
 async def policies_of_version(
     database: Database,
     scope: TenantScope,
@@ -124,17 +98,9 @@ async def policies_of_version(
 
 
 async def content_key_named(database: Database, scope: TenantScope, tenant_key: DataKey, kid: str) -> DataKey:
-    """The key that sealed content of any month. Raises NotFound, SealBroken."""
-    return unwrapped(await ContentKeyRepository(database, scope).get(kid), scope, tenant_key)
-
-
-def unwrapped(stored: ContentKey, scope: TenantScope, tenant_key: DataKey) -> DataKey:
-    """The data key in a document. Raises SealBroken."""
-    return tenant_key.unwrap(stored.id, stored.wrapped, _key_place(scope, stored.id))
-
-
-def _key_place(scope: TenantScope, kid: str) -> str:
-    return f"{scope.tenant_id}|content-key|{kid}"
+    """The key of a month that sealed content when a tenant had one for everybody. Raises NotFound, SealBroken."""
+    stored = await ContentKeyRepository(database, scope).get(kid)
+    return tenant_key.unwrap(stored.id, stored.wrapped, f"{scope.tenant_id}|content-key|{stored.id}")
 
 
 async def accounts(database: Database, scope: TenantScope) -> list[Credential]:

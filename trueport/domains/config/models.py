@@ -95,7 +95,8 @@ class Configuration(Model):
 
 
 class ContentKey(Model):
-    """A data key for content, one per month, wrapped under the tenant's key."""
+    """A data key for content of everybody in a month, wrapped under the tenant's key. No new ones are made: what was
+    sealed with them stays readable."""
 
     id: str = Field(primary_field=True)
     tenant_id: str

@@ -34,6 +34,3 @@ class ConfigurationRepository(TenantRepository[Configuration]):
 
 class ContentKeyRepository(TenantRepository[ContentKey]):
     model = ContentKey
-
-    async def of_month(self, month: str) -> ContentKey | None:
-        return await self.find_one(query.eq(ContentKey.month, month))

@@ -136,7 +136,6 @@ async def _snapshot(resources: Resources, scope: TenantScope, tools: Tools) -> T
         scope,
         "",
         own_key,
-        resources.clock,
         tools.prices,
         embeddings=Embeddings(tools.engine) if tools.engine is not None else None,
         bands=tools.engine.bands if tools.engine is not None else None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trueport.audit.journal import Appended, Journal, SpoolReservation, SpoolSheds, SpoolUnavailable
 from trueport.audit.sealing import seal_content
+from trueport.domains.audit.api import Person, Sealer, Sealing
 from trueport.domains.proxy.gaps import Gaps
 from trueport.domains.proxy.user_tags import UserTags
 from trueport.gateway.call import Admitted, Call, Caller, Outcome, Usage
@@ -44,19 +45,22 @@ def content_place(tenant_id: str, interaction_id: str, kind: str) -> str:
 class SpoolRecorder:
     """Writes intents and outcomes of calls. `gaps` is for a journal whose mode is `best_effort`."""
 
-    def __init__(self, spool: Journal, tags: UserTags, gaps: Gaps | None = None) -> None:
+    def __init__(self, spool: Journal, tags: UserTags, keys: Sealer, gaps: Gaps | None = None) -> None:
         self._spool = spool
         self._tags = tags
+        self._keys = keys
         self._gaps = gaps
 
     @property
     def waits_before_upstream(self) -> bool:
         return self._spool.mode == "strict_power"
 
-    def intent(self, admitted: Admitted) -> "SpoolRecord":
+    async def intent(self, admitted: Admitted) -> "SpoolRecord":
         call, snapshot = admitted.call, admitted.snapshot
-        fields = _intent_fields(admitted, self._user(admitted))
-        content, blobs = _content(admitted)
+        person = Person(snapshot.tenant_id, admitted.caller.key_id, admitted.user)
+        sealing = await self._keys.sealing(person, snapshot.revision)
+        fields = _intent_fields(admitted, self._user(admitted), sealing.subject)
+        content, blobs = _content(admitted, sealing)
         reservation: SpoolReservation | None = None
         appended: Appended | None = None
         try:
@@ -75,6 +79,7 @@ class SpoolRecorder:
             self._spool,
             call,
             snapshot,
+            sealing=sealing,
             fields=fields,
             reservation=reservation,
             appended=appended,
@@ -104,7 +109,17 @@ class SpoolRecorder:
 class SpoolRecord:
     """An intent in the journal whose outcome is owed. With `gaps`, the call goes on where it is in none."""
 
-    __slots__ = ("_appended", "_call", "_fields", "_gaps", "_reservation", "_scans", "_snapshot", "_spool")
+    __slots__ = (
+        "_appended",
+        "_call",
+        "_fields",
+        "_gaps",
+        "_reservation",
+        "_scans",
+        "_sealing",
+        "_snapshot",
+        "_spool",
+    )
 
     def __init__(
         self,
@@ -112,6 +127,7 @@ class SpoolRecord:
         call: Call,
         snapshot: TenantSnapshot,
         *,
+        sealing: Sealing,
         fields: dict[str, object],
         reservation: SpoolReservation | None,
         appended: Appended | None,
@@ -121,6 +137,7 @@ class SpoolRecord:
         self._spool = spool
         self._call = call
         self._snapshot = snapshot
+        self._sealing = sealing
         self._fields = fields
         self._reservation = reservation
         self._appended = appended
@@ -144,7 +161,7 @@ class SpoolRecord:
             fields["scan"] = scans
         blobs: list[bytes] = []
         if outcome.content:
-            fields["content"], blobs = _sealed(self._snapshot, call, "outcome", outcome.content)
+            fields["content"], blobs = _sealed(self._sealing, self._snapshot, call, "outcome", outcome.content)
         tenant_id = self._snapshot.tenant_id
         try:
             self._spool.append("outcome", call.interaction_id, tenant_id, fields, blobs)
@@ -168,21 +185,23 @@ def _can_wait(admitted: Admitted) -> bool:
     return is_bulk or admitted.caller.environment != "prod"
 
 
-def _content(admitted: Admitted) -> tuple[dict[str, object], list[bytes]]:
+def _content(admitted: Admitted, sealing: Sealing) -> tuple[dict[str, object], list[bytes]]:
     """What the intent says of the content, and the ciphertexts beside it: sealed, or but a digest that dies with
     the key it was made under."""
-    key, body = admitted.snapshot.content_key, admitted.request.body
+    key, body = sealing.key, admitted.request.body
     if not admitted.keeps_content:
         return {"content": None, "content_mac": {"kid": key.kid, "pt_mac": key.digest(body)}}, []
-    content, blobs = _sealed(admitted.snapshot, admitted.call, "intent", body)
+    content, blobs = _sealed(sealing, admitted.snapshot, admitted.call, "intent", body)
     return {"content": content}, blobs
 
 
-def _sealed(snapshot: TenantSnapshot, call: Call, kind: str, plaintext: bytes) -> tuple[object, list[bytes]]:
+def _sealed(
+    sealing: Sealing, snapshot: TenantSnapshot, call: Call, kind: str, plaintext: bytes
+) -> tuple[object, list[bytes]]:
     if not plaintext:
         return None, []
     place = content_place(snapshot.tenant_id, call.interaction_id, kind)
-    description, ciphertext = seal_content(snapshot.content_key, plaintext, place)
+    description, ciphertext = seal_content(sealing.key, plaintext, place)
     return description, [ciphertext]
 
 
@@ -201,7 +220,7 @@ def _caller_fields(call: Call, caller: Caller, snapshot: TenantSnapshot) -> dict
     }
 
 
-def _intent_fields(admitted: Admitted, user: str | None) -> dict[str, object]:
+def _intent_fields(admitted: Admitted, user: str | None, subject: str) -> dict[str, object]:
     request = admitted.request
     return {
         **_caller_fields(admitted.call, admitted.caller, admitted.snapshot),
@@ -209,6 +228,7 @@ def _intent_fields(admitted: Admitted, user: str | None) -> dict[str, object]:
         "model": request.model,
         "model_counted": admitted.model_counted,
         "user": user,
+        "subject": subject,
         "stream": request.streams,
         "request_bytes": len(request.body),
         "input_tokens_estimate": admitted.input_tokens_estimate,

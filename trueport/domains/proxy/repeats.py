@@ -10,6 +10,7 @@ from typing import Final
 
 from odmantic import query
 
+from trueport.domains.audit.api import ContentErased
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
 from trueport.domains.proxy.models import UsedKey
@@ -76,7 +77,7 @@ class StoredRepeats:
             raise RequestInProgress
         if not hmac.compare_digest(earlier.body_digest, digest):
             raise IdempotencyMismatch
-        return await self._answer_of(earlier, self._scope(admitted))
+        return await self._answer_of(earlier, self._scope(admitted), _remembered_as(admitted, name))
 
     def settle(self, claim: Claim, outcome: Outcome, head: HeaderList) -> None:
         keys = UsedKeys(self._resources.database, self._scope(claim.admitted))
@@ -96,7 +97,7 @@ class StoredRepeats:
                 expires_s=self._clock.monotonic() + _REMEMBERED_S,
             )
             if len(outcome.content) == outcome.reply_bytes:
-                self._newest.keep(claim.name.encode(), answer)
+                self._newest.keep(_remembered_as(claim.admitted, claim.name), answer)
             self._in_background(
                 keys.update(
                     claim.name,
@@ -125,15 +126,18 @@ class StoredRepeats:
         except NotFound:
             return None
 
-    async def _answer_of(self, used: UsedKey, scope: TenantScope) -> KeptAnswer:
-        newest = self._newest.find(used.id.encode())
+    async def _answer_of(self, used: UsedKey, scope: TenantScope, name: bytes) -> KeptAnswer:
+        newest = self._newest.find(name)
         if newest is not None:
             return newest
         if used.state == "unknown" or (used.state == "running" and used.lease_until <= self._clock.now()):
             raise OutcomeUnknown(used.interaction_id)
         if used.state == "running":
             raise RequestInProgress
-        body = await self._contents.of(scope, used.interaction_id, "outcome")
+        try:
+            body = await self._contents.of(scope, used.interaction_id, "outcome")
+        except ContentErased as error:
+            raise OutcomeUnknown(used.interaction_id) from error
         if body is None:
             raise RequestInProgress
         if len(body) != used.reply_bytes:
@@ -174,3 +178,8 @@ class StoredRepeats:
         task = asyncio.get_running_loop().create_task(run())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+
+
+def _remembered_as(admitted: Admitted, name: str) -> bytes:
+    """With the tenant's revision: after an erasure, which makes a higher one, no process gives a kept answer again."""
+    return f"{admitted.snapshot.revision} {name}".encode()

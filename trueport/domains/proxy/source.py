@@ -50,7 +50,6 @@ class StoredKeys:
             key.scope,
             key.tenant_slug,
             own_key,
-            self._resources.clock,
             self._prices,
             embeddings=self._embeddings,
             bands=self._bands,

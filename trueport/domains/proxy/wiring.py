@@ -16,6 +16,7 @@ from trueport.detection.engine import Engine
 from trueport.detection.registry import EngineMissing, open_engine
 from trueport.detection.types import Passage
 from trueport.domains.analytics.api import MongoSink
+from trueport.domains.audit.api import SubjectKeys
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
 from trueport.domains.proxy.gaps import Gaps
@@ -76,8 +77,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     gateway = resources.part(GatewayApp)
     prices = load_price_book(settings.prices_file)
     engine = await open_prepared(settings.detection_url, clock, settings.data_dir)
-    callers = KeyRing(StoredKeys(resources, prices, engine), clock)
-    resources.parts[KeyRing] = callers
+    callers = resources.parts[KeyRing] = KeyRing(StoredKeys(resources, prices, engine), clock)
     tags = UserTags(settings.keys.purpose_key("user-tags"))
     limits = await open_limits(
         settings, clock, LoggedSpending(resources.database, callers, tags), BudgetAlerts(resources.events)
@@ -90,14 +90,15 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     journal = open_journal(settings, clock, sink)
     resources.parts[Trail] = Trail(journal)
     gaps = Gaps(journal, clock) if journal.mode == "best_effort" else None
-    contents = StoredContents(resources, store)
+    keys = SubjectKeys(resources)
+    contents = StoredContents(resources, store, keys)
     repeats = StoredRepeats(resources, callers, contents)
     metrics = resources.part(GatewayMetrics)
     screeners = open_screeners(settings, engine, clock)
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
-        recorder=SpoolRecorder(journal, tags, gaps),
+        recorder=SpoolRecorder(journal, tags, keys, gaps),
         screener=PolicyScreener(engine, clock),
         upstream=upstream,
         breakers=breakers,

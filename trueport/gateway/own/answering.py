@@ -31,7 +31,7 @@ async def answer_here(
     admitted, settlement.reservation = await admit_own(
         call, caller, request, settlement.snapshot, tools, keeps_content=answer is not detect.answer
     )
-    settlement.record = tools.recorder.intent(admitted)
+    settlement.record = await tools.recorder.intent(admitted)
     if tools.recorder.waits_before_upstream:
         await settlement.record.durable()
     body, version = await answer(admitted, tools)
