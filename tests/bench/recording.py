@@ -186,7 +186,7 @@ class Unrecorded:
     waits_before_upstream = False
     receipt = ""
 
-    def intent(self, admitted: Admitted) -> "Unrecorded":  # noqa: ARG002 - a Recorder's
+    async def intent(self, admitted: Admitted) -> "Unrecorded":  # noqa: ARG002 - a Recorder's
         return self
 
     def refused(self, call: Call, caller: Caller, snapshot: TenantSnapshot, outcome: Outcome) -> str:  # noqa: ARG002

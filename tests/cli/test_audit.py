@@ -47,3 +47,101 @@ def test_what_cannot_be_checked_ends_with_two(tmp_path: Path) -> None:
         ran = CliRunner().invoke(main, wrong)
         assert ran.exit_code == 2
         assert ran.stdout == ""
+
+
+def examine(folder: Path, objects: dict[str, bytes]) -> list[str]:
+    return ["audit", "examine", *written(folder, objects)[2:]]
+
+
+def test_an_examiner_gets_each_answer_with_its_proof(tmp_path: Path) -> None:
+    archive = honest(2)
+
+    ran = CliRunner().invoke(main, [*examine(tmp_path / "archive", archive.objects), "--json"])
+
+    told = json.loads(ran.stdout)
+    assert ran.exit_code == 0
+    assert told["ok"] is True
+    assert [answer["question"] for answer in told["answers"]] == ["modified", "deleted", "inserted", "amended", "keys"]
+    assert all(answer["proofs"] and answer["limits"] for answer in told["answers"])
+
+
+def test_an_answer_that_is_not_reassuring_ends_with_one(tmp_path: Path) -> None:
+    case = tampered(0)
+    assert case is not None
+
+    ran = CliRunner().invoke(main, [*examine(tmp_path / "archive", case[1].objects), "--question", "modified"])
+
+    assert ran.exit_code == 1
+    assert "Was a record changed" in ran.stdout
+    assert "Was a record deleted" not in ran.stdout
+
+
+def test_what_cannot_be_examined_ends_with_two(tmp_path: Path) -> None:
+    command = examine(tmp_path / "archive", honest(2).objects)
+    history = tmp_path / "keys.json"
+    history.write_text("nothing")
+
+    for wrong in ([*command[:2], str(tmp_path / "elsewhere"), *command[3:]], [*command, "--key-history", str(history)]):
+        ran = CliRunner().invoke(main, wrong)
+        assert ran.exit_code == 2
+        assert ran.stdout == ""
+
+
+def exported(tmp_path: Path) -> list[str]:
+    """An archive and its key in files, as arguments of what is made of it."""
+    command = written(tmp_path / "archive", honest(2).objects)
+    return [*command[2:], "--out", str(tmp_path / "out")]
+
+
+def test_some_records_are_taken_out_and_the_command_for_checking_takes_them(tmp_path: Path) -> None:
+    arguments = exported(tmp_path)
+    wanted = ["--kind", "outcome", "--equal", "status=200", "--by", "dpo", "--reason", "asked for", "--json"]
+
+    ran = CliRunner().invoke(main, ["audit", "disclose", *arguments, *wanted])
+    checked = CliRunner().invoke(main, ["audit", "verify", str(tmp_path / "out"), *arguments[1:3], "--json"])
+
+    assert ran.exit_code == checked.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["records"] == json.loads(checked.stdout)["records"] > 0
+    records = (tmp_path / "out/records.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(line)["status"] for line in records} == {200}
+    assert json.loads((tmp_path / "out/custody.json").read_bytes())["made_by"] == "dpo"
+
+
+def test_an_evidence_pack_is_made_of_an_exported_archive(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(main, ["audit", "evidence", *exported(tmp_path), "--framework", "soc2", "--json"])
+
+    told = json.loads(ran.stdout)
+    assert ran.exit_code == 0
+    assert told["shown"] > 0
+    assert told["records"] == len(honest(2).records)
+    assert Path(told["page"]).read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_a_pack_of_an_archive_that_does_not_hold_ends_with_one_and_says_so(tmp_path: Path) -> None:
+    seed = next(seed for seed in range(0, 2_000, 31) if (case := tampered(seed)) and len(case[1].bounds) > 2)
+    case = tampered(seed)
+    assert case is not None
+    arguments = [*written(tmp_path / "archive", case[1].objects)[2:], "--out", str(tmp_path / "out")]
+
+    ran = CliRunner().invoke(main, ["audit", "evidence", *arguments, "--framework", "soc2"])
+
+    assert ran.exit_code == 1
+
+
+def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path) -> None:
+    arguments = exported(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+
+    ran = CliRunner().invoke(main, ["audit", "disclose", *arguments])
+
+    assert ran.exit_code == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_period_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    period = ["--from", "2026-03-02", "--to", "2026-03-01"]
+
+    ran = CliRunner().invoke(main, ["audit", "evidence", *exported(tmp_path), "--framework", "soc2", *period])
+
+    assert ran.exit_code == 2

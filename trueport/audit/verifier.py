@@ -1,7 +1,7 @@
 """Checks an archive of the trail, offline, trusting nobody but the public keys it is given.
 
 This file is a program of its own: it needs Python 3.11, `cryptography` and `zstandard`, and nothing of the gateway, so
-that an examiner can read it whole and run it alone:
+that an examiner can read it whole and run it alone. An ARCHIVE is the folder of one, or of a bundle of some records:
 
     python verifier.py ARCHIVE --key KEYFILE [--checkpoint NOTE] [--receipt LEAF] [--json]
 
@@ -215,6 +215,103 @@ def verify(
     walk.finish(receipts)
     report.size, report.root = walk.tree.size, walk.tree.root().hex()
     return report
+
+
+BUNDLE: Final = "custody.json"
+"""The file by which a bundle of some records is told from an archive of all."""
+
+
+def verify_bundle(folder: Path, keys: Sequence[Key]) -> Report:
+    """Check some records that were handed out, each with the proof of its place under a signed checkpoint.
+
+    It shows that the records are those that were signed, and where they stand; whether they are all that were asked
+    for, only the whole archive can show. `manifests` is 1 when the log itself has signed who made the bundle and why.
+    Raises Unreadable.
+    """
+    report = Report(origin=keys[0].name)
+    tree = _tree_of((folder / "checkpoint.note").read_bytes(), keys, "checkpoint.note", report)
+    said = (folder / BUNDLE).read_bytes()
+    try:
+        custody = json.loads(said)
+        objects = {each["name"]: (each["bytes"], each["sha256"]) for each in custody["objects"]}
+        count = custody["count"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unreadable(f"{BUNDLE} does not describe a bundle.") from error
+    _check_custody(folder, said, keys, report)
+    for name in ("records.jsonl", "proofs.jsonl", "checkpoint.note"):
+        data = (folder / name).read_bytes()
+        if objects.get(name) != (len(data), hashlib.sha256(data).hexdigest()):
+            report.add("object_changed", name, "The file is not the one that was handed out.")
+    if tree is not None:
+        report.checkpoints, report.size, report.root = 1, tree.size, tree.root.hex()
+        _check_disclosed(folder, tree, report)
+    if report.records != count:
+        report.add("count_differs", BUNDLE, f"It counts {count} records; {report.records} are proved.")
+    return report
+
+
+def _check_custody(folder: Path, said: bytes, keys: Sequence[Key], report: Report) -> None:
+    note = folder / f"{BUNDLE}.note"
+    if not note.exists():
+        return
+    try:
+        lines = read_note(note.read_bytes(), keys).split("\n")
+    except (ValueError, UnicodeDecodeError) as error:
+        report.add("manifest_unsigned", note.name, f"The signature does not hold: {error}.")
+        return
+    if lines[:3] != [keys[0].name, "custody", hashlib.sha256(said).hexdigest()]:
+        report.add("manifest_changed", BUNDLE, "It is not the one that was signed.")
+    else:
+        report.manifests = 1
+
+
+def _check_disclosed(folder: Path, tree: SignedTree, report: Report) -> None:
+    """Each record: its form, that its place is behind the one before, and that the proof leads to the signed root."""
+    records = (folder / "records.jsonl").read_bytes().split(b"\n")[:-1]
+    proofs = (folder / "proofs.jsonl").read_bytes().split(b"\n")[:-1]
+    if len(records) != len(proofs):
+        report.add("count_differs", "proofs.jsonl", "There is not one proof for each record.")
+    last = -1
+    for number, (line, proof) in enumerate(zip(records, proofs, strict=False)):
+        try:
+            given = json.loads(proof)
+            seq, path = given["seq"], [bytes.fromhex(each) for each in given["path"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            report.add("object_changed", f"proof {number}", "It is no proof.")
+            continue
+        record = _canonical_record(line)
+        if record is None:
+            report.add("not_canonical", f"record {seq}", "The record is not in the one form that records have.")
+        elif record["tenant"] != tree.origin.rpartition("/")[2]:
+            report.add("foreign_record", f"record {seq}", "The record is another tenant's.")
+        if type(seq) is not int or seq <= last:
+            report.add("reordered", f"proof {number}", "Its place is not behind the one before.")
+            continue
+        last = seq
+        if not _leads_to(line, seq, path, tree):
+            report.add("root_differs", f"record {seq}", "It is not the record that was signed at this place.")
+            continue
+        report.records += 1
+
+
+def _leads_to(line: bytes, seq: int, path: Sequence[bytes], tree: SignedTree) -> bool:
+    """Whether the hashes beside the way lead from the record up to the signed root: RFC 9162, section 2.1.3.2."""
+    if not 0 <= seq < tree.size:
+        return False
+    at, last, found = seq, tree.size - 1, hashlib.sha256(b"\x00" + line).digest()
+    for beside in path:
+        if last == 0:
+            return False
+        if at & 1 or at == last:
+            found = hashlib.sha256(b"\x01" + beside + found).digest()
+            while at and not at & 1:
+                at >>= 1
+                last >>= 1
+        else:
+            found = hashlib.sha256(b"\x01" + found + beside).digest()
+        at >>= 1
+        last >>= 1
+    return last == 0 and hmac.compare_digest(found, tree.root)
 
 
 class _Tree:
@@ -568,7 +665,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         keys = read_keys(given.key.read_text("utf-8"))
         earlier = [path.read_bytes() for path in given.checkpoint]
-        report = verify(Folder(given.archive), keys, earlier=earlier, receipts=given.receipt)
+        if (given.archive / BUNDLE).is_file():
+            report = verify_bundle(given.archive, keys)
+        else:
+            report = verify(Folder(given.archive), keys, earlier=earlier, receipts=given.receipt)
     except (Unreadable, OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"{error}\n")
         return UNCHECKED

@@ -1,14 +1,15 @@
 """`trueport audit`: checking the trail, and taking it along."""
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from trueport.audit import verifier
+from trueport.audit.examination import KeySpan, write_spans
+from trueport.cli.evidence import counted, disclose, evidence, examine_archive
 from trueport.cli.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -29,7 +30,7 @@ from trueport.web.domain import Resources
 tenant_option = click.option("--tenant", "slug", required=True, help="Short name of the organisation.")
 
 
-@click.group()
+@click.group(commands=(examine_archive, disclose, evidence))
 def audit() -> None:
     """Verify, export and checkpoint the audit trail."""
 
@@ -60,11 +61,12 @@ def verify(
     """
     try:
         keys = verifier.read_keys(key_file.read_text("utf-8"))
-        source = verifier.Folder(path)
         earlier = [each.read_bytes() for each in checkpoints]
-        report = verifier.verify(
-            source, keys, earlier=earlier, receipts=receipts, progress=_counted(is_wanted=not as_json)
-        )
+        if (path / verifier.BUNDLE).is_file():
+            report = verifier.verify_bundle(path, keys)
+        else:
+            tell = counted(is_wanted=not as_json)
+            report = verifier.verify(verifier.Folder(path), keys, earlier=earlier, receipts=receipts, progress=tell)
     except (verifier.Unreadable, OSError, UnicodeDecodeError) as error:
         raise Failed(str(error), EXIT_USAGE) from error
     if as_json:
@@ -122,16 +124,10 @@ def export(slug: str, folder: Path, *, as_json: bool, config_file: Path | None) 
                 await target.put(each.name, each.data)
             size = written.end
         public = [str(key) for key in await keys.verifier_keys(scope.tenant_id)]
-        _beside(folder, public)
+        _beside(folder, public, await keys.spans(scope.tenant_id))
         return {"origin": origin_of(scope.tenant_id), "records": size, "folder": str(folder), "keys": public}
 
     show(with_resources(settings, work), as_json=as_json)
-
-
-def _counted(*, is_wanted: bool) -> Callable[[int], None]:
-    """Tells a person how many records have been checked. How many there are is known only at the end."""
-    shown = is_wanted and sys.stderr.isatty()
-    return lambda count: click.echo(f"\r{count:,} records", err=True, nl=False) if shown else None
 
 
 def _log(resources: Resources, scope: TenantScope) -> AuditLog:
@@ -139,7 +135,8 @@ def _log(resources: Resources, scope: TenantScope) -> AuditLog:
     return AuditLog(resources.database, scope, keys, resources.clock)
 
 
-def _beside(folder: Path, public_keys: list[str]) -> None:
+def _beside(folder: Path, public_keys: list[str], spans: Sequence[KeySpan]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.key").write_text("".join(f"{key}\n" for key in public_keys), "utf-8")
+    (folder / "keys.json").write_text(write_spans(spans), "utf-8")
     (folder / "verifier.py").write_bytes(Path(verifier.__file__).read_bytes())

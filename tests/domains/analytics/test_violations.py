@@ -306,3 +306,16 @@ async def test_a_listener_that_fails_loses_no_violation(house: House, store: Fol
 
     assert len([event for event in house.events.told if isinstance(event, ViolationFound)]) == 1
     assert await house.resources.database[+Violation].count_documents({"tenant_id": TENANT}) == 1
+
+
+async def test_violations_are_found_by_person_and_by_type(house: House, sink: MongoSink, trail: Trail) -> None:
+    desk = await desk_in(house, "acme")
+    for user, kind in (("alice", "IBAN"), ("bob", "IBAN"), ("alice", "EMAIL")):
+        await sink.store(trail.call(desk.tenant_id, house.clock.now(), user=user, decisions=[decision(type=kind)]))
+
+    async def found(**query: str) -> list[tuple[str, str]]:
+        return sorted((each["user"], each["type"]) for each in (await desk.get(**query))["data"])
+
+    assert await found(user="alice") == [("alice", "EMAIL"), ("alice", "IBAN")]
+    assert await found(type="IBAN") == [("alice", "IBAN"), ("bob", "IBAN")]
+    assert await found(type="IBAN", user="bob") == [("bob", "IBAN")]

@@ -39,6 +39,9 @@ From = Annotated[str | None, QueryParameter(name="from", max_length=40, descript
 To = Annotated[str | None, QueryParameter(name="to", max_length=40, description="RFC 3339, not included")]
 Status = Annotated[str | None, QueryParameter(max_length=3, description="a status such as 404, or a class such as 4xx")]
 
+Amount = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1, description="nano-dollars, included")]
+Type = Annotated[str | None, QueryParameter(name="type", max_length=256)]
+
 # `state` is a name that the framework keeps for itself.
 InState = Annotated[ScanState | None, QueryParameter(name="state")]
 
@@ -81,12 +84,14 @@ class ViolationsController(Controller):
         model: Text = None,
         assignee: Text = None,
         interaction_id: Text = None,
+        user: Text = None,
+        of_type: Type = None,
     ) -> Listed[ViolationShown]:
         """List violations, newest first."""
         equal = {
             "status": status, "category": category, "side": side, "env": env, "action": action, "mode": mode,
             "policy": policy, "key_id": key_id, "model": model, "assignee": assignee, "interaction_id": interaction_id,
-            "found": found,
+            "found": found, "user": user, "type": of_type,
         }  # fmt: skip
         wanted = CaseFilter(moment_of(since, "from"), moment_of(until, "to"), equal)
         shown = await cases.page(wanted, limit=page.limit, after=page.after)
@@ -157,6 +162,9 @@ class AnalyticsController(Controller):
         end: FromQuery[End | None] = None,
         decision: Text = None,
         request_id: Text = None,
+        user: Text = None,
+        min_cost_nano_usd: Amount = None,
+        max_cost_nano_usd: Amount = None,
     ) -> Listed[InteractionShown]:
         """List interactions, newest first."""
         wanted = LogFilter(
@@ -170,6 +178,9 @@ class AnalyticsController(Controller):
             end=end,
             decision=decision,
             request_id=request_id,
+            user=user,
+            least_cost_nano_usd=min_cost_nano_usd,
+            most_cost_nano_usd=max_cost_nano_usd,
         )
         found = await analytics.logs(wanted, limit=page.limit, after=page.after)
         return listed(found.items, found.next, show_interaction)

@@ -152,8 +152,10 @@ class InteractionRow(Model):
             # Ascending, and read backwards: over a descending one the embedded server's `$gte` leaves out what is
             # equal (and its `$lte` over an ascending one).
             Index(InteractionRow.tenant_id, InteractionRow.created_at, InteractionRow.id),
-            Index(InteractionRow.tenant_id, InteractionRow.key_id, InteractionRow.created_at),
-            Index(InteractionRow.tenant_id, InteractionRow.subject, InteractionRow.created_at),
+            Index(InteractionRow.tenant_id, InteractionRow.key_id, InteractionRow.created_at, InteractionRow.id),
+            Index(InteractionRow.tenant_id, InteractionRow.user, InteractionRow.created_at, InteractionRow.id),
+            Index(InteractionRow.tenant_id, InteractionRow.model, InteractionRow.created_at, InteractionRow.id),
+            Index(InteractionRow.tenant_id, InteractionRow.subject, InteractionRow.created_at, InteractionRow.id),
             Index(InteractionRow.tenant_id, InteractionRow.request_id),
             IndexModel([("expires_at", 1)], expireAfterSeconds=0),
         ],
@@ -222,6 +224,7 @@ class Violation(Model):
         "indexes": lambda: [
             Index(Violation.tenant_id, Violation.id),
             Index(Violation.tenant_id, Violation.status, Violation.id),
+            Index(Violation.tenant_id, Violation.category, Violation.id),
             Index(Violation.tenant_id, Violation.interaction_id),
             IndexModel([("expires_at", 1)], expireAfterSeconds=0),
         ],

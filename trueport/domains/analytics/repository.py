@@ -43,7 +43,10 @@ _POSITION: Final = re.compile(r"(?P<us>[0-9]{1,17})\.(?P<id>[A-Za-z0-9_]{1,64})"
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """What the log is asked for; None is "any". `status` is a range, its end excluded, as is `until`."""
+    """What the log is asked for; None is "any". `status` is a range, its end excluded, as is `until`.
+
+    The bounds of the cost, in nano-dollars, are both included; a call whose cost is not known is in neither.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -53,6 +56,8 @@ class LogFilter:
     user: str | None = None
     provider: str | None = None
     status: tuple[int, int] | None = None
+    least_cost_nano_usd: int | None = None
+    most_cost_nano_usd: int | None = None
     end: End | None = None
     decision: str | None = None
     request_id: str | None = None
@@ -69,6 +74,9 @@ class LogFilter:
         }
         if self.status is not None:
             wanted["status"] = {"$gte": self.status[0], "$lt": self.status[1]}
+        cost = {"$gte": self.least_cost_nano_usd, "$lte": self.most_cost_nano_usd}
+        if limits := {operator: amount for operator, amount in cost.items() if amount is not None}:
+            wanted["cost_nano_usd"] = limits
         period = {"$gte": self.since, "$lt": self.until}
         if bounds := {operator: moment for operator, moment in period.items() if moment is not None}:
             wanted["created_at"] = bounds

@@ -3,6 +3,7 @@
 from litestar.di import Provide
 
 from trueport.domains.audit.controllers import AuditController, provide_audit_log
+from trueport.domains.audit.disclosure_controllers import DisclosureController, provide_disclosing
 from trueport.domains.audit.erasure.controllers import (
     ErasureController,
     HoldController,
@@ -17,9 +18,10 @@ from trueport.web.domain import Domain
 
 domain = Domain(
     name="audit",
-    controllers=(AuditController, ErasureController, HoldController),
+    controllers=(AuditController, DisclosureController, ErasureController, HoldController),
     dependencies={
         "audit_log": Provide(provide_audit_log, sync_to_thread=False),
+        "disclosing": Provide(provide_disclosing, sync_to_thread=False),
         "erasing": Provide(provide_erasing, sync_to_thread=False),
         "holding": Provide(provide_holding, sync_to_thread=False),
     },
@@ -27,5 +29,5 @@ domain = Domain(
     lifespan=(open_backlog,),
     listeners=(listener,),
     jobs=(job, finish_erasures),
-    permissions=frozenset({"audit:read", "subjects:erase", "holds:write"}),
+    permissions=frozenset({"audit:read", "audit:export", "subjects:erase", "holds:write"}),
 )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from trueport.audit.examination import KeySpan
 from trueport.audit.notes import KeySigner, VerifierKey
 from trueport.domains.audit.models import SigningKey
 from trueport.domains.audit.repository import SigningKeys
@@ -47,6 +48,15 @@ class LogKeys:
     async def verifier_keys(self, tenant_id: TenantId) -> list[VerifierKey]:
         """All that ever signed, the oldest first."""
         return [VerifierKey(origin_of(tenant_id), bytes.fromhex(key.public_key)) for key in await self._all()]
+
+    async def spans(self, tenant_id: TenantId) -> list[KeySpan]:
+        """When each of them was made and when it ends, the oldest first."""
+        public = await self.verifier_keys(tenant_id)
+        stored = await self._all()
+        return [
+            KeySpan(key.key_id.hex(), each.created_at, each.retires_at)
+            for key, each in zip(public, stored, strict=False)
+        ]
 
     async def rotate(self) -> SigningKey:
         """A new key; the ones before it sign for OVERLAP more."""
