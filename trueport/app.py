@@ -16,6 +16,7 @@ from litestar.routes import ASGIRoute, HTTPRoute, WebSocketRoute
 
 from trueport import __version__
 from trueport.kit.logging import get_logger
+from trueport.kit.tasks import ended
 from trueport.settings import Settings
 from trueport.storage.indexes import ensure_indexes
 from trueport.web import health
@@ -171,8 +172,7 @@ async def _lifespan(
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(_repeat(job, resources)) for domain in hosted for job in domain.jobs]
             yield
-            for task in running:
-                task.cancel()
+            await ended(running)
 
 
 async def _repeat(job: Job, resources: Resources) -> None:

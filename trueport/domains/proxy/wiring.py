@@ -50,6 +50,7 @@ from trueport.gateway.upstream import Upstream
 from trueport.kit.clock import Clock
 from trueport.kit.deadline import Deadline
 from trueport.kit.logging import get_logger
+from trueport.kit.tasks import ended
 from trueport.settings import Settings
 from trueport.storage.documents import open_store
 from trueport.web.domain import ReadinessCheck, Resources
@@ -135,9 +136,7 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     finally:
         gateway.is_draining = True
         await _calls_ended(gateway)
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await ended(background)
         is_shipped = await _is_drained(journal, shipper, gaps)
         gateway.tools = None
         await repeats.close()
