@@ -50,7 +50,7 @@ def create(settings: Settings) -> App:
 
 
 def worker() -> App:
-    """What a Granian worker process loads: settings from its environment, logs configured, tied to its parent."""
+    """What a worker process loads: settings from its environment, logs configured, tied to its parent."""
     _die_with_parent()
     # For a process that does not do what it should: SIGUSR1 writes to its log where each thread is, without values.
     faulthandler.register(signal.SIGUSR1)

@@ -1,16 +1,14 @@
-"""`trueport serve`: the server, as a supervisor and its Granian workers."""
+"""`trueport serve`: the server, as a supervisor and its workers."""
 
 import os
 import shutil
 from pathlib import Path
 
 import click
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
 from prometheus_client import values
 
 from trueport.cli.session import EXIT_AWAY, Failed, config_option, settings_of
+from trueport.cli.workers import listen, run_workers
 from trueport.detection.registry import check_engine
 from trueport.kit.errors import TrueportError
 from trueport.settings import Settings
@@ -56,24 +54,10 @@ def run_server(settings: Settings) -> None:
 
 def _serve_until_stopped(settings: Settings) -> None:
     server = settings.server
-    Granian(
-        "trueport.asgi:worker",
-        factory=True,
-        address=server.host,
-        port=server.port,
-        interface=Interfaces.ASGI,
-        workers=server.workers,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
-        # Held streams count: this many calls at once per worker before the next ones wait in the backlog.
-        backlog=4_096,
-        backpressure=2_048,
-        websockets=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=48,
-        log_access=False,
-    ).serve()
+    listener = listen(server.host, server.port)
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    click.echo(f"Listening at http://{host}:{server.port}", err=True)
+    run_workers(listener, server.workers)
 
 
 def _share_metrics(data_dir: Path) -> None:

@@ -1,6 +1,6 @@
 """The gateway's own small ASGI application: bytes in, a Call to the relay, bytes out.
 
-Gateway paths never reach the web framework; `owns` tells which they are. Granian's `send` neither raises nor yields
+Gateway paths never reach the web framework; `owns` tells which they are. The server's `send` neither raises nor yields
 once the client has gone, so a watcher waits for the disconnect and cancels the call's task.
 """
 
