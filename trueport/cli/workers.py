@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -192,9 +193,18 @@ def _work(listener: socket.socket, says_ready: Pipe) -> None:
     )
     server = Server(config, says_ready)
     server.run([listener])
-    sys.stderr.flush()
+    _flush_log()
     # Not by the interpreter's own end, which waits for threads that nobody needs any more.
     os._exit(0 if server.started else _FAILED_TO_START)
+
+
+def _flush_log() -> None:
+    """Let the thread that writes the log finish what is queued."""
+    deadline_s = time.monotonic() + 1.0
+    queues = [one.queue for one in logging.getLogger().handlers if isinstance(one, QueueHandler)]
+    while any(not one.empty() for one in queues) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    sys.stderr.flush()
 
 
 class Server(uvicorn.Server):
@@ -206,7 +216,7 @@ class Server(uvicorn.Server):
         self._stop = asyncio.Event()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]  # a generator is what it makes of it
+    def capture_signals(self) -> Iterator[None]:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_term)
         yield
 
@@ -239,6 +249,7 @@ class Server(uvicorn.Server):
             task.cancel()
         for connection in list(connections):
             connection.transport.close()
+        # Their last bytes, and what they clean up.
         deadline_s = time.monotonic() + 1.0
         while (connections or tasks) and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the sets are uvicorn's and tell nobody that they are empty

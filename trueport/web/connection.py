@@ -1,9 +1,9 @@
 """One client's connection: uvicorn's HTTP/1.1 on httptools, with the bounds and the framing rules it leaves out.
 
-The parser (llhttp, strict) runs on the event loop's own thread, so a request reaches the application without a hand-over
-between threads. What is added: a head has a greatest size and a time to arrive in; a body is framed in one way only (RFC
-9112, 6.1 and 6.3); a client that leaves is noticed by the request under way also when it has sent further ones; an answer
-given before the request was read ends the connection; HTTP/1.0 clients get no chunks.
+The parser (llhttp, strict) runs on the event loop's own thread, so a request reaches the application without a
+hand-over between threads. What is added: a head has a greatest size and a time to arrive in; a body is framed in one
+way only (RFC 9112, 6.1 and 6.3); a client that leaves is noticed by the request under way also when it has sent further
+ones; an answer given before the request was read ends the connection; HTTP/1.0 clients get no chunks.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class HeadTooLarge(Exception):
     """The request's head has more than `MOST_HEAD_BYTES`."""
 
 
-async def _busy(scope: Any, receive: Any, send: Any) -> None:
+async def _busy(_scope: Any, _receive: Any, send: Any) -> None:
     """The answer of a process that has `MOST_CALLS` under way."""
     headers = [(b"content-length", b"0"), (b"retry-after", b"1"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
@@ -80,20 +80,19 @@ class Exchange(RequestResponseCycle):
                 self.chunked_encoding = False
             elif key == b"transfer-encoding":
                 continue
-            elif key == b"connection":
-                if b"close" in value.lower():
-                    self.keep_alive = False
-                    says_close = True
+            elif key == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+                says_close = True
             parts += (key, b": ", value, b"\r\n")
         lines = len(parts) // 4 + 1
         if not self.keep_alive and not says_close:
             parts.append(b"connection: close\r\n")
             lines += 1
-        if self.chunked_encoding is None and self.scope["http_version"] != "1.0":
-            if self.scope["method"] != "HEAD" and status not in (204, 304):
-                self.chunked_encoding = True
-                parts.append(b"transfer-encoding: chunked\r\n")
-                lines += 1
+        has_body = self.scope["method"] != "HEAD" and status not in (204, 304)
+        if has_body and self.chunked_encoding is None and self.scope["http_version"] != "1.0":
+            self.chunked_encoding = True
+            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
         head = b"".join((*parts, b"\r\n"))
         if head.count(b"\n") != lines + 1 or head.count(b"\r") != lines + 1 or b"\0" in head:
             raise RuntimeError("A header of the response holds a control character.")
