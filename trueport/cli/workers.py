@@ -201,7 +201,7 @@ def _work(listener: socket.socket, says_ready: Pipe) -> None:
 def _flush_log() -> None:
     """Let the thread that writes the log finish what is queued."""
     deadline_s = time.monotonic() + 1.0
-    queues = [one.queue for one in logging.getLogger().handlers if isinstance(one, QueueHandler)]
+    queues: list[Any] = [one.queue for one in logging.getLogger().handlers if isinstance(one, QueueHandler)]
     while any(not one.empty() for one in queues) and time.monotonic() < deadline_s:
         time.sleep(0.01)
     sys.stderr.flush()
@@ -251,5 +251,6 @@ class Server(uvicorn.Server):
             connection.transport.close()
         # Their last bytes, and what they clean up.
         deadline_s = time.monotonic() + 1.0
-        while (connections or tasks) and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the sets are uvicorn's and tell nobody that they are empty
+        # The sets are uvicorn's and tell nobody that they are empty.
+        while (connections or tasks) and time.monotonic() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

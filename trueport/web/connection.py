@@ -136,6 +136,8 @@ class Connection(HttpToolsProtocol):
         self._is_lingering = False
         # Bytes since the last head, piece of body, or end of a request.
         self._unframed = 0
+        # Bytes of body still to come that the parser leaves to us, as after an offer of another protocol.
+        self._raw_left = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -168,16 +170,22 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._unset_keepalive_if_required()
-        self._feed(data)
+        if self._raw_left:
+            self._feed_raw(data)
+        else:
+            self._feed(data)
 
     def _feed(self, data: bytes) -> None:
         self._unframed += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as offer:
             # Answered as what it is besides, and nothing after it is read.
             self._is_in_head = False
+            self._unframed = 0
             self.cycle.keep_alive = False
+            if self._raw_left:
+                self._feed_raw(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse(431 if isinstance(error.__context__, HeadTooLarge) else 400)
             return
@@ -187,6 +195,14 @@ class Connection(HttpToolsProtocol):
             self._stop_head_timer()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _feed_raw(self, data: bytes) -> None:
+        piece = data[: self._raw_left]
+        self._raw_left -= len(piece)
+        if piece:
+            self.on_body(piece)
+        if not self._raw_left:
+            super().on_message_complete()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -226,6 +242,12 @@ class Connection(HttpToolsProtocol):
         for name, value in framing:
             if name == b"transfer-encoding" and (version == "1.0" or _CHUNKED.fullmatch(value.strip()) is None):
                 raise BadFraming
+        if self.parser.should_upgrade() and framing:
+            # The parser takes what follows for the other protocol. Some clients offer HTTP/2 with every request.
+            name, value = framing[0]
+            if name == b"transfer-encoding":
+                raise BadFraming
+            self._raw_left = int(value)
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         scope = self.scope
@@ -270,7 +292,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unframed = 0
-        super().on_message_complete()
+        if not self._raw_left:
+            super().on_message_complete()
 
     # --- what the exchange tells
 
