@@ -1,11 +1,13 @@
 """The local journal: what is written is there after any crash, and nothing else is."""
 
+import asyncio
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,45 @@ async def test_what_is_said_to_be_durable_was_synced(tmp_path: Path, monkeypatch
     await spool.durable(spool.append("intent", "int_1", TENANT, {}).position)
 
     assert synced
+    spool.close()
+
+
+async def test_a_sync_that_nobody_waits_for_leaves_the_event_loop_asleep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = threading.Event()
+    real = os.fdatasync
+
+    def noting(handle: int) -> None:
+        real(handle)
+        synced.set()
+
+    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", noting)
+    spool = open_spool(tmp_path)
+    woken: list[object] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", woken.append)
+
+    position = spool.append("intent", "int_1", TENANT, {}).position
+    spool.sync_ahead()
+    await asyncio.sleep(0)
+    assert synced.wait(10)
+    spool.close()
+
+    assert not woken
+    assert spool.durable(position).done()
+
+
+async def test_nobody_waits_in_vain_whenever_the_sync_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As fast as it gets, so that syncs end while the loop settles, looks, or begins to wait.
+    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", lambda _: None)
+    spool = open_spool(tmp_path)
+
+    async with asyncio.timeout(30):
+        for number in range(1_000):
+            appended = [spool.append("outcome", f"int_{number}_{each}", TENANT, {}) for each in range(3)]
+            if number % 2:
+                spool.sync_ahead()
+            await asyncio.gather(*[spool.durable(each.position) for each in reversed(appended)])
     spool.close()
 
 

@@ -554,7 +554,11 @@ class Spool:
                     self._pending.popleft()
             else:
                 self._is_broken = True
-        self._tell(self._settle if is_synced else self._fail)
+        if not is_synced:
+            self._tell(self._fail)
+        elif self._waiting:
+            # Whoever comes to wait after this look sees what has been synced, and needs nobody to wake the loop.
+            self._tell(self._settle)
 
     def _tell(self, what: Callable[[], None]) -> None:
         """Have the loop settle with whoever waits."""
@@ -565,12 +569,14 @@ class Spool:
 
     def _settle(self) -> None:
         """Answer those whose records are durable."""
-        waiting, self._waiting = self._waiting, deque()
-        for position, future in waiting:
+        waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        for position, future in self._waiting:
             if position > self._synced:
-                self._waiting.append((position, future))
+                waiting.append((position, future))
             elif not future.done():
                 future.set_result(None)
+        # In one step: the syncing thread must at no moment find nobody waiting where somebody is.
+        self._waiting = waiting
 
     def _fail(self) -> None:
         """Answer those whose records are not: they are written again with the next record, or look, that works."""
