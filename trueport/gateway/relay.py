@@ -137,8 +137,10 @@ def own_headers(call: Call, settlement: Settlement | None, *, decision: bytes, r
     request = settlement.request if settlement else None
     model = (target.model if target else None) or (request.model if request else None) or ""
     request_id = call.request_id.encode()
+    own_name = call.dialect.request_id_header
     return [
-        *((name, request_id) for name in dict.fromkeys((b"x-request-id", call.dialect.request_id_header))),
+        (b"x-request-id", request_id),
+        *([] if own_name == b"x-request-id" else [(own_name, request_id)]),
         (b"x-trueport-interaction", call.interaction_id.encode()),
         (b"x-trueport-receipt", receipt.encode()),
         (b"x-trueport-decision", decision),

@@ -72,7 +72,9 @@ class Settlement:
     @property
     def decision(self) -> Decision:
         """The most severe of what the policies have decided so far."""
-        return max((one.decision for one in self._judgements), key=_SEVERITY.index, default="allow")
+        if not self._judgements:
+            return "allow"
+        return max([one.decision for one in self._judgements], key=_SEVERITY.index)
 
     def judged(self, judgement: Judgement | None) -> None:
         """The policies have seen one side of the call; None where there are none."""

@@ -58,7 +58,7 @@ class ByteClassCounter:
         # A space in front, because a word at the beginning is one too. Half a surrogate pair is text as well.
         classes = b" " + looked_at.encode(errors="surrogatepass").translate(_CLASS_OF)
         weights = self.ascii_weights if looked_at.isascii() else self.ascii_weights + self.other_weights
-        thousandths = sum(classes.count(pattern) * weight for pattern, weight in weights)
+        thousandths = sum([classes.count(pattern) * weight for pattern, weight in weights])
         return max(1, round(thousandths * len(text) / (len(looked_at) * 1_000)))
 
 

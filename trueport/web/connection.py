@@ -28,6 +28,7 @@ MOST_CALLS: Final = 2_048
 """Under way in one process, held streams included; further ones are answered with 503."""
 _LINGER_S: Final = 2.0
 
+_OF_THE_CONNECTION: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _CHUNKED: Final = re.compile(rb"[Cc][Hh][Uu][Nn][Kk][Ee][Dd]")
 
 
@@ -75,14 +76,15 @@ class Exchange(RequestResponseCycle):
         says_close = False
         for name, value in (*self.default_headers, *headers):
             key = name.lower()
-            if key == b"content-length":
-                self.expected_content_length = int(value)
-                self.chunked_encoding = False
-            elif key == b"transfer-encoding":
-                continue
-            elif key == b"connection" and b"close" in value.lower():
-                self.keep_alive = False
-                says_close = True
+            if key in _OF_THE_CONNECTION:
+                if key == b"transfer-encoding":
+                    continue
+                if key == b"content-length":
+                    self.expected_content_length = int(value)
+                    self.chunked_encoding = False
+                elif b"close" in value.lower():
+                    self.keep_alive = False
+                    says_close = True
             parts += (key, b": ", value, b"\r\n")
         lines = len(parts) // 4 + 1
         if not self.keep_alive and not says_close:

@@ -136,13 +136,15 @@ class _ClientWatch:
     def send_begins(self) -> None:
         self._sending_since_s = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_later(STALLED_CLIENT_S / 6, self._look)
+            self._look_later()
 
     def send_ended(self) -> None:
         self._sending_since_s = None
 
     def _begin(self, receive: Receive) -> None:
         self._watcher = self._loop.create_task(self._watch(receive))
+        # While the provider is at work, and not once its first event is there to be sent.
+        self._look_later()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -154,6 +156,9 @@ class _ClientWatch:
         if since is not None and self._loop.time() - since > STALLED_CLIENT_S:
             self._give_up()
             return
+        self._look_later()
+
+    def _look_later(self) -> None:
         self._timer = self._loop.call_later(STALLED_CLIENT_S / 6, self._look)
 
     def _give_up(self) -> None:
