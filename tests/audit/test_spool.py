@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.spool import KIB, Shelf, assert_chains_are_whole, open_spool, ship_everything
+from tests.support.spool import KIB, Shelf, assert_chains_are_whole, open_spool, ship_everything, sync_by
 from trueport.audit.canonical import canonical, parse
 from trueport.audit.segment import HEADER_BYTES, create, frame_bytes, frames, numbers_in, path_of
 from trueport.audit.shipper import Shipper
 from trueport.audit.spool import SpoolUnavailable
+from trueport.audit.syncing import KernelSync
 from trueport.kit.deadline import Deadline
 
 TENANT = "ten_a"
@@ -36,7 +37,10 @@ async def test_a_record_is_shipped_as_it_was_written(tmp_path: Path) -> None:
     assert (record.record["status"], record.blobs, record.leaf) == (200, (b"sealed",), appended.leaf)
 
 
-async def test_what_is_said_to_be_durable_was_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["kernel", "thread"])
+async def test_what_is_said_to_be_durable_was_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_kernel: bool
+) -> None:
     synced: list[int] = []
     real = os.fdatasync
 
@@ -44,12 +48,57 @@ async def test_what_is_said_to_be_durable_was_synced(tmp_path: Path, monkeypatch
         synced.append(handle)
         real(handle)
 
-    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", noting)
-    spool = open_spool(tmp_path)
+    sync_by(monkeypatch, noting)
+    spool = open_spool(tmp_path, syncs_in_kernel=in_kernel)
 
     await spool.durable(spool.append("intent", "int_1", TENANT, {}).position)
 
     assert synced
+    spool.close()
+
+
+async def test_what_nobody_waits_for_is_synced_after_what_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, gate, done = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+    syncs = 0
+
+    def noting(_: int) -> None:
+        nonlocal syncs
+        gate.wait(10)
+        syncs += 1
+        if syncs == 2:
+            loop.call_soon_threadsafe(done.set)
+
+    sync_by(monkeypatch, noting)
+    spool = open_spool(tmp_path)
+    await spool.durable(0)
+    spool.append("intent", "int_1", TENANT, {})
+    spool.sync_ahead()
+    spool.append("outcome", "int_1", TENANT, {})
+    # Until the time has passed in which a record waits for others: that it comes to nothing must not be the end of it.
+    await asyncio.sleep(0.05)
+    gate.set()
+
+    async with asyncio.timeout(10):
+        await done.wait()
+
+    spool.close()
+
+
+async def test_what_the_kernel_does_not_take_is_synced_by_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr(KernelSync, "begin", refusing)
+    spool = open_spool(tmp_path)
+
+    async with asyncio.timeout(10):
+        await spool.durable(spool.append("intent", "int_1", TENANT, {}).position)
+        await spool.durable(spool.append("outcome", "int_1", TENANT, {}).position)
+
     spool.close()
 
 
@@ -63,8 +112,8 @@ async def test_a_sync_that_nobody_waits_for_leaves_the_event_loop_asleep(
         real(handle)
         synced.set()
 
-    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", noting)
-    spool = open_spool(tmp_path)
+    sync_by(monkeypatch, noting)
+    spool = open_spool(tmp_path, syncs_in_kernel=False)
     woken: list[object] = []
     monkeypatch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", woken.append)
 
@@ -78,10 +127,14 @@ async def test_a_sync_that_nobody_waits_for_leaves_the_event_loop_asleep(
     assert spool.durable(position).done()
 
 
-async def test_nobody_waits_in_vain_whenever_the_sync_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As fast as it gets, so that syncs end while the loop settles, looks, or begins to wait.
-    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", lambda _: None)
-    spool = open_spool(tmp_path)
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["kernel", "thread"])
+async def test_nobody_waits_in_vain_whenever_the_sync_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_kernel: bool
+) -> None:
+    if not in_kernel:
+        # As fast as it gets, so that syncs end while the loop settles, looks, or begins to wait.
+        monkeypatch.setattr("trueport.audit.spool.os.fdatasync", lambda _: None)
+    spool = open_spool(tmp_path, syncs_in_kernel=in_kernel)
 
     async with asyncio.timeout(30):
         for number in range(1_000):
@@ -92,12 +145,15 @@ async def test_nobody_waits_in_vain_whenever_the_sync_ends(tmp_path: Path, monke
     spool.close()
 
 
-async def test_a_failed_sync_is_never_called_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["kernel", "thread"])
+async def test_a_failed_sync_is_never_called_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_kernel: bool
+) -> None:
     def broken(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    spool = open_spool(tmp_path)
-    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", broken)
+    sync_by(monkeypatch, broken)
+    spool = open_spool(tmp_path, syncs_in_kernel=in_kernel)
 
     with pytest.raises(SpoolUnavailable):
         await spool.durable(spool.append("intent", "int_1", TENANT, {}).position)

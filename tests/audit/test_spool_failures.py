@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.spool import Shelf, assert_chains_are_whole, open_spool, ship_everything
+from tests.support.spool import Shelf, assert_chains_are_whole, open_spool, ship_everything, sync_by
 from trueport.audit import adoption
 from trueport.audit.canonical import LARGEST_INTEGER, canonical
 from trueport.audit.records import Kind
@@ -23,30 +23,31 @@ TENANT = "ten_a"
 
 
 class FailingDisk:
-    """Raises EIO from exactly one call of `pwrite` or `fdatasync`, and remembers whose syncs succeeded."""
+    """Raises EIO from exactly one call of `pwrite` or of a sync, and remembers whose syncs succeeded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, operation: str, at: int) -> None:
         self.synced: set[int] = set()
         self.calls = 0
-        real: Callable[..., int | None] = getattr(os, operation)
-        real_sync = os.fdatasync
+        write, sync = os.pwrite, os.fdatasync
 
-        def failing(handle: int, *rest: object) -> int | None:
+        def fails() -> None:
             self.calls += 1
             if self.calls == at:
                 raise OSError(5, "Input/output error")
-            done = real(handle, *rest)
-            if operation == "fdatasync":
-                self.synced.add(os.fstat(handle).st_ino)
-            return done
 
-        def noting(handle: int) -> None:
-            real_sync(handle)
+        def writing(handle: int, data: bytes, offset: int) -> int:
+            fails()
+            return write(handle, data, offset)
+
+        def syncing(handle: int) -> None:
+            if operation == "sync":
+                fails()
+            sync(handle)
             self.synced.add(os.fstat(handle).st_ino)
 
-        monkeypatch.setattr(f"trueport.audit.spool.os.{operation}", failing)
-        if operation != "fdatasync":
-            monkeypatch.setattr("trueport.audit.spool.os.fdatasync", noting)
+        sync_by(monkeypatch, syncing)
+        if operation == "pwrite":
+            monkeypatch.setattr("trueport.audit.spool.os.pwrite", writing)
 
 
 def rids_in(directory: Path, inodes: set[int] | None = None) -> set[str]:
@@ -57,12 +58,13 @@ def rids_in(directory: Path, inodes: set[int] | None = None) -> set[str]:
     return {rid for rid in (f"int_{n}" for n in range(50)) if any(f'"{rid}"'.encode() in record for record in found)}
 
 
-@pytest.mark.parametrize("operation", ["pwrite", "fdatasync"])
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["kernel", "thread"])
+@pytest.mark.parametrize("operation", ["pwrite", "sync"])
 @pytest.mark.parametrize("at", range(1, 11))
 async def test_a_failure_at_any_call_loses_nothing_that_was_called_durable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, at: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, at: int, *, in_kernel: bool
 ) -> None:
-    spool = open_spool(tmp_path)
+    spool = open_spool(tmp_path, syncs_in_kernel=in_kernel)
     disk = FailingDisk(monkeypatch, operation, at)
     durable: set[str] = set()
     appended: set[str] = set()
@@ -85,8 +87,11 @@ async def test_a_failure_at_any_call_loses_nothing_that_was_called_durable(
     spool.close()
 
 
-async def test_a_file_whose_sync_failed_is_never_synced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool = open_spool(tmp_path)
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["kernel", "thread"])
+async def test_a_file_whose_sync_failed_is_never_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_kernel: bool
+) -> None:
+    spool = open_spool(tmp_path, syncs_in_kernel=in_kernel)
     first_file = path_of(spool.directory, 1).stat().st_ino
     entered, appended = threading.Event(), threading.Event()
     syncs: list[int] = []
@@ -100,7 +105,7 @@ async def test_a_file_whose_sync_failed_is_never_synced_again(tmp_path: Path, mo
             raise OSError(5, "Input/output error")
         real(handle)
 
-    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", slow_then_failing)
+    sync_by(monkeypatch, slow_then_failing)
     first = spool.durable(spool.append("outcome", "int_1", TENANT, {}).position)
     await asyncio.to_thread(entered.wait, 5)
     # This one gets into the failing file too, while nobody knows yet that it fails.
@@ -122,7 +127,7 @@ async def test_an_open_intent_survives_the_failure_of_its_segment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = open_spool(tmp_path)
-    FailingDisk(monkeypatch, "fdatasync", 1)
+    FailingDisk(monkeypatch, "sync", 1)
     with pytest.raises(SpoolUnavailable):
         await spool.durable(spool.append("intent", "int_1", TENANT, {}).position)
 
@@ -325,8 +330,9 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_the_syncing_thread_outlives_the_loop_that_asked(tmp_path: Path) -> None:
-    spool = open_spool(tmp_path)
+@pytest.mark.parametrize("in_kernel", [True, False], ids=["kernel", "thread"])
+def test_a_sync_outlives_the_loop_that_asked(tmp_path: Path, *, in_kernel: bool) -> None:
+    spool = open_spool(tmp_path, syncs_in_kernel=in_kernel)
 
     async def ask() -> None:
         await spool.durable(spool.append("outcome", "int_1", TENANT, {}).position)

@@ -1,8 +1,13 @@
 """A journal on a small scale, a place to ship to, and what has to be true of everything shipped."""
 
+import asyncio
+import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from trueport.audit.canonical import leaf_hash
 from trueport.audit.shipper import ShippedRecord, Shipper
@@ -14,8 +19,53 @@ from trueport.kit.errors import Unavailable
 KIB = 1 << 10
 
 
+class StandInForTheKernel:
+    """Syncs beside the event loop as the kernel does, with a function that may note, dawdle or fail."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sync: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._sync = sync
+        self._under_way: list[tuple[threading.Thread, Callable[[], None]]] = []
+
+    def begin(self, handle: int, done: Callable[[OSError | None], None]) -> None:
+        problems: list[OSError] = []
+
+        def work() -> None:
+            try:
+                self._sync(handle)
+            except OSError as error:
+                problems.append(error)
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(end)
+
+        def end() -> None:
+            if entry in self._under_way:
+                self._under_way.remove(entry)
+                done(problems[0] if problems else None)
+
+        entry = (threading.Thread(target=work), end)
+        self._under_way.append(entry)
+        entry[0].start()
+
+    def finish(self) -> None:
+        for thread, end in list(self._under_way):
+            thread.join()
+            end()
+
+
+def sync_by(monkeypatch: pytest.MonkeyPatch, sync: Callable[[int], None]) -> None:
+    """Have journals sync with this function in place of the disk, be it the kernel or a thread that does it."""
+    monkeypatch.setattr("trueport.audit.spool.os.fdatasync", sync)
+    monkeypatch.setattr("trueport.audit.spool.KernelSync.of", lambda loop: StandInForTheKernel(loop, sync))
+
+
 def open_spool(
-    root: Path, *, segment_bytes: int = 64 * KIB, capacity_bytes: int = 16 << 20, second_root: Path | None = None
+    root: Path,
+    *,
+    segment_bytes: int = 64 * KIB,
+    capacity_bytes: int = 16 << 20,
+    second_root: Path | None = None,
+    syncs_in_kernel: bool = True,
 ) -> Spool:
     root.mkdir(exist_ok=True)
     return Spool(
@@ -24,6 +74,7 @@ def open_spool(
         segment_bytes=segment_bytes,
         capacity_bytes=capacity_bytes,
         second_root=second_root,
+        syncs_in_kernel=syncs_in_kernel,
     )
 
 

@@ -1,9 +1,10 @@
 """The local journal: a record counts as written when this file has it.
 
-`append` is one synchronous write, which survives the death of the process; a thread makes groups of writes survive a
-power loss. Each process writes to a directory of its own and holds a lock on it for life, so that whoever gets the
-lock later knows its owner is dead (see adoption.py). Where a second root is given, the journal goes on there when the
-disk below the first takes nothing more, or its folder is deleted.
+`append` is one synchronous write, which survives the death of the process; the kernel makes groups of writes survive a
+power loss beside everything else, or a thread does where the kernel cannot. Each process writes to a directory of its
+own and holds a lock on it for life, so that whoever gets the lock later knows its owner is dead (see adoption.py).
+Where a second root is given, the journal goes on there when the disk below the first takes nothing more, or its folder
+is deleted.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from trueport.audit.segment import (
     header_bytes,
     path_of,
 )
+from trueport.audit.syncing import KernelSync
 from trueport.kit.clock import Clock
 from trueport.kit.logging import get_logger
 
@@ -82,6 +84,7 @@ class Spool:
         capacity_bytes: int,
         mode: Mode = "strict",
         second_root: Path | None = None,
+        syncs_in_kernel: bool = True,
     ) -> None:
         """Raises OSError when no segment can be made under either root."""
         self.roots = (root,) if second_root is None else (root, second_root)
@@ -118,6 +121,9 @@ class Spool:
         self._current = self._segments[1] = self._new_segment(1, segment_bytes, self._all_homes())
         self._prepared: _Segment | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._syncs_in_kernel = syncs_in_kernel
+        self._kernel: KernelSync | None = None
+        self._in_kernel = False
         self._wake = threading.Event()
         self._sync_timer: asyncio.TimerHandle | None = None
         self._prepares = False
@@ -218,15 +224,17 @@ class Spool:
 
     def durable(self, position: int) -> asyncio.Future[None]:
         """Done when everything up to `position` would survive a power loss; fails with SpoolUnavailable."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._loop or self._meet(asyncio.get_running_loop())
         future: asyncio.Future[None] = loop.create_future()
         if position <= self._synced:
             future.set_result(None)
         else:
             self._waiting.append((position, future))
-            self._wake.set()
+            if self._kernel is None:
+                self._wake.set()
+            elif not self._in_kernel:
+                # Others who have something to wait for in this turn of the loop share the sync.
+                loop.call_soon(self._begin_sync)
             # The thread may have finished between the look above and the line before this one.
             if position <= self._synced:
                 self._settle()
@@ -240,8 +248,8 @@ class Spool:
         """
         if time.monotonic() - self._synced_at_s <= _REST_S:
             return
-        if self._loop is None:
-            self._wake.set()
+        if self._kernel is not None or self._loop is None:
+            self._begin_sync()
         else:
             # The thread gets no further than asking for the interpreter while this one has something to do; waking
             # it before that is two changes of threads for nothing, in the time until the provider is asked.
@@ -255,7 +263,7 @@ class Spool:
         if self._sync_timer is not None:
             return
         try:
-            loop = self._loop = asyncio.get_running_loop()
+            loop = self._meet(asyncio.get_running_loop())
         except RuntimeError:
             self._wake.set()
             return
@@ -264,7 +272,57 @@ class Spool:
     def _sync_now(self) -> None:
         self._sync_timer = None
         if self._unsynced:
+            self._begin_sync()
+
+    def _meet(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+        """The loop that has this journal from now on."""
+        if loop is not self._loop:
+            self._loop = loop
+            self._finish_kernel()
+            self._kernel = KernelSync.of(loop) if self._syncs_in_kernel else None
+        return loop
+
+    def _begin_sync(self) -> None:
+        """Have what is written synced. One sync at a time: the end of one makes everything before it durable."""
+        kernel = self._kernel
+        if kernel is None:
             self._wake.set()
+            return
+        with self._guard:
+            if self._in_kernel:
+                return  # its end begins the next one
+            number = self._current.number
+            is_simple = not (self._is_broken or self._syncing or self._unsynced != {number})
+            if is_simple:
+                target = self._pending[-1].position
+                self._unsynced, self._syncing, self._in_kernel = set(), {number}, True
+        if not is_simple:
+            self._wake.set()
+            return
+        started_s = time.monotonic()
+
+        def ended(error: OSError | None) -> None:
+            self._in_kernel = False
+            self._note_sync({number}, target, started_s, error)
+            if self._unsynced and self._waiting:
+                self._begin_sync()
+            elif self._unsynced:
+                self._sync_soon()
+
+        try:
+            kernel.begin(self._current.handle, ended)
+        except (OSError, OverflowError, SystemError, ValueError) as error:
+            log.warning("spool_syncs_by_thread", error_type=type(error).__name__)
+            with self._guard:
+                self._unsynced.add(number)
+                self._syncing, self._in_kernel = set(), False
+            self._kernel = None
+            self._wake.set()
+
+    def _finish_kernel(self) -> None:
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.finish()
 
     def read(self, number: int, start: int) -> bytes:
         """The written bytes of a segment from offset `start`, at most 4 MiB; whole frames are the caller's to find."""
@@ -311,6 +369,7 @@ class Spool:
         if not self._is_gone:
             with suppress(SpoolUnavailable):
                 self._save_deleted()
+        self._finish_kernel()
         self._stopping = True
         if self._sync_timer is not None:
             self._sync_timer.cancel()
@@ -522,9 +581,9 @@ class Spool:
                 target = self._pending[-1].position if self._pending else self._position
                 # A failed segment is not synced again: its records wait for the next one.
                 numbers: set[int] = set()
-                if not self._is_broken:
+                if not (self._is_broken or self._in_kernel):
                     numbers, self._unsynced = self._unsynced, numbers
-                self._syncing = numbers
+                    self._syncing = numbers
             if numbers:
                 self._sync(numbers, target)
             elif self._is_broken and self._waiting:
@@ -537,24 +596,28 @@ class Spool:
 
     def _sync(self, numbers: set[int], target: int) -> None:
         started_s = time.monotonic()
-        is_synced = True
+        problem: OSError | None = None
         for number in sorted(numbers):
             try:
                 os.fdatasync(self._segments[number].handle)
             except OSError as error:
-                is_synced = False
-                log.error("spool_sync_failed", segment=number, error_type=type(error).__name__)
+                problem = error
+        self._note_sync(numbers, target, started_s, problem)
+
+    def _note_sync(self, numbers: set[int], target: int, started_s: float, problem: OSError | None) -> None:
+        """Take note of a sync that has ended, on whichever thread."""
         self._synced_at_s = time.monotonic()
         self.last_sync_ms = (self._synced_at_s - started_s) * 1_000
         with self._guard:
             self._syncing = set()
-            if is_synced:
+            if problem is None:
                 self._synced = max(self._synced, target)
                 while self._pending and self._pending[0].position <= target:
                     self._pending.popleft()
             else:
                 self._is_broken = True
-        if not is_synced:
+        if problem is not None:
+            log.error("spool_sync_failed", segments=sorted(numbers), error_type=type(problem).__name__)
             self._tell(self._fail)
         elif self._waiting:
             # Whoever comes to wait after this look sees what has been synced, and needs nobody to wake the loop.
@@ -562,9 +625,11 @@ class Spool:
 
     def _tell(self, what: Callable[[], None]) -> None:
         """Have the loop settle with whoever waits."""
-        if self._loop is not None:
-            # A loop that is closed took everybody who waited with it.
-            with suppress(RuntimeError):
+        # A loop that is closed took everybody who waited with it.
+        with suppress(RuntimeError):
+            if threading.current_thread() is not self._syncer:
+                what()
+            elif self._loop is not None:
                 self._loop.call_soon_threadsafe(what)
 
     def _settle(self) -> None:
