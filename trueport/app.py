@@ -15,12 +15,15 @@ from litestar.handlers.http_handlers import HTTPRouteHandler
 from litestar.routes import ASGIRoute, HTTPRoute, WebSocketRoute
 
 from trueport import __version__
+from trueport.domains.analytics.api import MongoSink
 from trueport.kit.logging import get_logger
 from trueport.kit.tasks import ended
 from trueport.settings import Settings
+from trueport.storage.documents import open_store
 from trueport.storage.indexes import ensure_indexes
 from trueport.web import health
 from trueport.web.body import MOST_BODY_BYTES, JsonRequest
+from trueport.web.deeds import provide_deeds
 from trueport.web.domain import Domain, Job, Resources, StartupRefused
 from trueport.web.envelope import Envelope
 from trueport.web.guards import (
@@ -33,6 +36,7 @@ from trueport.web.idempotency import Idempotency, IdempotencyRecord
 from trueport.web.openapi import describe_route, openapi_config
 from trueport.web.pagination import page_request
 from trueport.web.problems import render
+from trueport.web.trail import Trail, open_trail
 
 log = get_logger(__name__)
 
@@ -88,6 +92,7 @@ def create_app(
             "resources": Provide(_resources, sync_to_thread=False),
             "page": Provide(page_request),
             "idempotency": Provide(_idempotency, sync_to_thread=False),
+            "deeds": Provide(provide_deeds, sync_to_thread=False),
             **{name: provide for domain in hosted for name, provide in domain.dependencies.items()},
         },
         guards=[enforce_access],
@@ -163,6 +168,11 @@ async def _lifespan(
         )
         for hook in (hook for domain in hosted for hook in domain.lifespan):
             await stack.enter_async_context(hook(resources))
+        if Trail not in resources.parts:
+            # No gateway here that has brought its journal along.
+            resources.parts[Trail] = await stack.enter_async_context(
+                open_trail(settings, resources.clock, partial(_sink, resources), ships_meanwhile=True)
+            )
         for listener in (listener for domain in hosted for listener in domain.listeners):
             resources.events.listen(listener.kind, partial(listener.react, resources))
         suppliers = [domain.authenticator for domain in hosted if domain.authenticator is not None]
@@ -173,6 +183,11 @@ async def _lifespan(
             running = [tasks.create_task(_repeat(job, resources)) for domain in hosted for job in domain.jobs]
             yield
             await ended(running)
+
+
+def _sink(resources: Resources) -> MongoSink:
+    store = open_store(resources.settings.storage_url, resources.settings.data_dir)
+    return MongoSink(resources.database, store, events=resources.events)
 
 
 async def _repeat(job: Job, resources: Resources) -> None:

@@ -59,6 +59,8 @@ MEANINGS: Final[Mapping[str, str]] = {
     "SPOOL_SECOND_DIRECTORY": "where the journal goes on when that disk takes nothing more; best on another disk",
     "SPOOL_SEGMENT_MIB": "size of one spool segment in MiB",
     "SPOOL_CAPACITY_MIB": "disk the spool of one worker may fill, in MiB",
+    "WITNESSES": "who cosigns checkpoints: each a public key, a space and an address, comma-separated",
+    "CHECKPOINTS_URL": "where each log's checkpoints are put, best out of the operator's reach: file:///…",
     "PRICES_FILE": "price book in TOML that replaces the one in the package",
     "CONFIG": "TOML file with the same names in lower case; what --config sets",
     "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
@@ -136,6 +138,8 @@ class Settings:
     keys: Keys
     egress_allow: tuple[str, ...]
     prices_file: Path | None
+    witnesses: tuple[tuple[str, str], ...]
+    checkpoints_url: str
     log_level: LogLevel
     limiter_loss: LimiterLoss
     rate_window: RateWindow
@@ -179,6 +183,8 @@ class Settings:
             "egress_allow": list(self.egress_allow),
             "audit_mode": self.spool.mode,
             "audit_sync": self.spool.is_bypassed,
+            "witnesses": [name.partition("+")[0] for name, _ in self.witnesses],
+            "checkpoints_url": without_password(self.checkpoints_url),
             "spool_directory": str(self.spool.directory),
             "spool_second_directory": str(self.spool.second_directory or ""),
             "secret_key": "generated" if self.keys.are_generated else "set",
@@ -291,6 +297,10 @@ def load_settings(
         keys=_keys(values, stage, data_dir, problems, may_generate=generate_secrets and not reader.problems),
         egress_allow=reader.take("EGRESS_ALLOW", "", _egress_entries),
         prices_file=reader.take("PRICES_FILE", "", lambda raw: Path(raw).expanduser().absolute() if raw else None),
+        witnesses=reader.take("WITNESSES", "", _witnesses),
+        checkpoints_url=reader.take(
+            "CHECKPOINTS_URL", "", lambda raw: _url("file", "s3", "az", "gs")(raw) if raw else ""
+        ),
         log_level=cast(LogLevel, reader.take("LOG_LEVEL", "INFO", _one_of(LogLevel))),
         limiter_loss=cast(LimiterLoss, reader.take("LIMITER_LOSS", "local_share", _one_of(LimiterLoss))),
         rate_window=cast(RateWindow, reader.take("RATE_WINDOW", "sliding", _one_of(RateWindow))),
@@ -433,6 +443,15 @@ def _engine(raw: str) -> str:
     if (scheme == "onnx" and rest.startswith("/")) or scheme in entry_points(group="trueport.detectors").names:
         return raw
     return _url("onnx:", "rules:", "triton")(raw)
+
+
+def _witnesses(raw: str) -> tuple[tuple[str, str], ...]:
+    """Public key and address of each."""
+    parts = [part.split() for part in raw.split(",") if part.strip()]
+    for part in parts:
+        if len(part) != 2 or part[0].count("+") < 2 or not part[1].startswith(("https://", "http://")):
+            raise ValueError(f"{' '.join(part)!r} is not a public key, a space and an address such as https://…")
+    return tuple((key, address) for key, address in parts)
 
 
 def _says_where(url: str) -> bool:

@@ -145,3 +145,15 @@ def test_a_period_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
     ran = CliRunner().invoke(main, ["audit", "evidence", *exported(tmp_path), "--framework", "soc2", *period])
 
     assert ran.exit_code == 2
+
+
+def test_a_witness_is_made_told_of_logs_and_not_made_again(tmp_path: Path) -> None:
+    place, key = str(tmp_path / "witness"), tmp_path / "log.key"
+    key.write_text(f"# a log\n{SIGNER.verifier_key}\n")
+    made = CliRunner().invoke(main, ["witness", "init", place, "--name", "witness.example/w1", "--json"])
+    told = [json.loads(CliRunner().invoke(main, ["witness", "trust", place, str(key), "--json"]).stdout) for _ in "12"]
+
+    assert json.loads(made.stdout)["key"].startswith("witness.example/w1+")
+    assert [each["added"] for each in told] == [1, 0]
+    for wrong in (["init", place, "--name", "other"], ["serve", str(tmp_path)], ["trust", str(tmp_path), str(key)]):
+        assert CliRunner().invoke(main, ["witness", *wrong]).exit_code == 2

@@ -41,7 +41,7 @@ def trueport(place: Installation, *arguments: str, stdin: str = "") -> subproces
     "command",
     [["demo"], ["serve"], ["init"], ["doctor"], ["config", "check"], ["config", "apply"], ["config", "export"],
      ["keys", "create"], ["keys", "list"], ["keys", "disable"], ["keys", "enable"], ["keys", "rotate"],
-     ["keys", "delete"], ["simulate"]],
+     ["keys", "delete"], ["simulate"], ["audit", "keys", "list"], ["audit", "keys", "rotate"]],
     ids=" ".join,
 )  # fmt: skip
 def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
@@ -56,6 +56,15 @@ def test_init_says_what_a_script_needs(place: Installation) -> None:
     assert place.access["tenant_id"].startswith("ten_")
     assert place.access["user_id"].startswith("usr_")
     assert place.access["api_key"].startswith("sk-tp-")
+
+
+def test_the_signing_key_is_changed_and_both_are_listed(place: Installation) -> None:
+    rotated = trueport(place, "audit", "keys", "rotate", "--reason", "yearly change", "--json")
+    listed = json.loads(trueport(place, "audit", "keys", "list", "--tenant", "acme", "--json").stdout)["keys"]
+
+    assert rotated.returncode == 0, rotated.stderr
+    assert json.loads(rotated.stdout)["logs"] == 1
+    assert [key["retires_at"] is None for key in listed] == [False, True]
 
 
 def test_init_leaves_an_installation_alone_that_is_set_up(place: Installation) -> None:

@@ -418,7 +418,8 @@ def test_google_counts_tokens(at_google: genai.Client, log: Log, key: dict[str, 
 def test_google_embeds_one_and_many(at_google: genai.Client, log: Log, key: dict[str, Any]) -> None:
     config = google_types.EmbedContentConfig(output_dimensionality=8)
     one = at_google.models.embed_content(model="gemini-embedding-001", contents="one", config=config)
-    many = at_google.models.embed_content(model="gemini-embedding-001", contents=["one", "two", "three"], config=config)
+    texts: list[google_types.ContentUnion] = ["one", "two", "three"]
+    many = at_google.models.embed_content(model="gemini-embedding-001", contents=texts, config=config)
 
     assert [len(found.values or ()) for found in one.embeddings or ()] == [8]
     assert [len(found.values or ()) for found in many.embeddings or ()] == [8, 8, 8]

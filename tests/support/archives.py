@@ -23,15 +23,20 @@ from trueport.audit.archive import (
     segment_of,
 )
 from trueport.audit.canonical import canonical, leaf_hash, parse
-from trueport.audit.notes import Checkpoint, KeySigner, sign_checkpoint, sign_note
+from trueport.audit.cosignatures import Cosigner
+from trueport.audit.notes import Checkpoint, KeySigner, parse_note, sign_checkpoint, sign_note
 from trueport.audit.records import FIRST_PREV
 from trueport.audit.tree import Edge
-from trueport.audit.verifier import Key, Report, read_keys, verify
+from trueport.audit.verifier import Key, Report, Witness, read_keys, verify
 
 TENANT: Final = "ten_00000000000000000000000001"
 ORIGIN: Final = f"trueportai.com/audit/{TENANT}"
 SIGNER: Final = KeySigner(ORIGIN, bytes(range(32)))
+NEXT: Final = KeySigner(ORIGIN, bytes(range(1, 33)))
+"""The key that follows where an archive has a rotation. Nobody who checks is given it."""
 OTHER: Final = KeySigner(ORIGIN, bytes(32))
+WITNESS: Final = Cosigner("witness.example/w1", bytes(range(2, 34)))
+_OVERLAP_US: Final = 3_000_000
 _HOUR_US: Final = 3_600_000_000
 
 Objects = dict[str, bytes]
@@ -46,6 +51,7 @@ class Archive:
     bounds: tuple[int, ...]
     earlier: tuple[bytes, ...]
     receipts: tuple[str, ...]
+    witnesses: tuple[str, ...] = ()
 
     def names(self) -> Sequence[str]:
         return sorted(self.objects)
@@ -55,7 +61,8 @@ class Archive:
 
     def check(self, *, outside: bool = True) -> Report:
         earlier, receipts = (self.earlier, self.receipts) if outside else ((), ())
-        return verify(self, public_keys(), earlier=earlier, receipts=receipts)
+        witnesses = [Witness.parse(text) for text in self.witnesses]
+        return verify(self, public_keys(), earlier=earlier, receipts=receipts, witnesses=witnesses)
 
     def named(self, ending: str) -> list[str]:
         return [name for name in self.names() if name.endswith(ending)]
@@ -79,12 +86,23 @@ class _Writer:
         return ArchivedRecord(data, at_us)
 
 
-def records_by(draw: random.Random, calls: int) -> list[ArchivedRecord]:
-    """Calls of several writers, some refused, some abandoned, some still open, one erasure with its content gone."""
+def rotation(writer: "_Writer", at_us: int, key: KeySigner = NEXT, before: KeySigner = SIGNER) -> ArchivedRecord:
+    ends = [{"key_id": before.verifier_key.key_id.hex(), "at": at_us + _OVERLAP_US}]
+    said = {"action": "signing_key_rotated", "by": "operator", "key": str(key.verifier_key), "ends": ends}
+    return writer.write("admin", "rec_rotation", at_us, **said)
+
+
+def records_by(draw: random.Random, calls: int, *, rotates: bool = False) -> list[ArchivedRecord]:
+    """Calls of several writers, some refused, some abandoned, some still open, one erasure with its content gone.
+
+    With `rotates` the log's key is changed half-way.
+    """
     writers = [_Writer(f"host.{number}.ab{number}") for number in range(draw.randint(1, 3))]
     at_us = 1_772_000_000_000_000
     found: list[ArchivedRecord] = []
     for number in range(calls):
+        if rotates and number == calls // 2:
+            found.append(rotation(writers[0], at_us))
         writer, rid = draw.choice(writers), f"int_{number:05d}"
         at_us += draw.randrange(1, 2_000_000)
         blob = draw.randbytes(draw.randrange(17, 60))
@@ -104,10 +122,26 @@ def records_by(draw: random.Random, calls: int) -> list[ArchivedRecord]:
     return found
 
 
+def _place_of_rotation(records: Sequence[ArchivedRecord]) -> int | None:
+    return next((at for at, record in enumerate(records) if b"signing_key_rotated" in record.canonical), None)
+
+
+def signers_of(records: Sequence[ArchivedRecord]) -> list[KeySigner]:
+    """Who signs for the log when these are its records."""
+    at = _place_of_rotation(records)
+    if at is None:
+        return [SIGNER]
+    ends_us = records[at].at_us + _OVERLAP_US
+    return [NEXT] if max(record.at_us for record in records) > ends_us else [SIGNER, NEXT]
+
+
 def archive_of(
-    records: Sequence[ArchivedRecord], bounds: Sequence[int], signer: KeySigner = SIGNER
+    records: Sequence[ArchivedRecord], bounds: Sequence[int], signer: KeySigner | None = None
 ) -> tuple[Objects, list[bytes]]:
-    """The objects with segments that end at `bounds`, and the notes of their checkpoints."""
+    """The objects with segments that end at `bounds`, and the notes of their checkpoints.
+
+    signer: who signs everything instead of the log.
+    """
 
     async def write() -> tuple[Objects, list[bytes]]:
         objects: Objects = {}
@@ -116,10 +150,11 @@ def archive_of(
         for end in bounds:
             part = records[start:end]
             edge = edge.extend(leaf_hash(record.canonical) for record in part)
+            signers = [signer] if signer else signers_of(records[:end])
             segment: Segment = await segment_of(
-                TENANT, start, part, root=edge.root, previous=previous, origin=ORIGIN, signers=[signer]
+                TENANT, start, part, root=edge.root, previous=previous, origin=ORIGIN, signers=signers
             )
-            note = await sign_checkpoint(Checkpoint(ORIGIN, end, edge.root), [signer])
+            note = await sign_checkpoint(Checkpoint(ORIGIN, end, edge.root), signers)
             for each in (*segment.objects, checkpoint_object(TENANT, end, note)):
                 objects[each.name.removeprefix(f"{folder_of(TENANT)}/")] = each.data
             notes.append(str(note).encode())
@@ -131,11 +166,27 @@ def archive_of(
 
 def honest(seed: int) -> Archive:
     draw = random.Random(seed)
-    records = records_by(draw, draw.randint(4, 14))
+    records = records_by(draw, draw.randint(4, 14), rotates=seed % 3 == 2)
     bounds = sorted({*draw.sample(range(1, len(records)), min(2, len(records) - 1)), len(records)})
+    rotated = _place_of_rotation(records)
+    if rotated is not None:
+        # A log signs within seconds: with the new key and with the old one.
+        bounds = sorted({*bounds, rotated + 1})
     objects, notes = archive_of(records, bounds)
     receipts = tuple(leaf_hash(record.canonical).hex() for record in draw.sample(records, 2))
-    return Archive(objects, tuple(records), tuple(bounds), tuple(notes[-2:]), receipts)
+    archive = Archive(objects, tuple(records), tuple(bounds), tuple(notes[-2:]), receipts)
+    return witnessed(archive, bounds if seed % 4 else bounds[:2]) if seed % 2 == 0 else archive
+
+
+def witnessed(archive: Archive, bounds: Sequence[int]) -> Archive:
+    """With the lines of a witness below the checkpoints of these sizes."""
+    objects = dict(archive.objects)
+    for bound in bounds:
+        name = f"checkpoint/{bound:016d}.note"
+        text = parse_note(objects[name]).text
+        newest_us = max(record.at_us for record in archive.records[:bound])
+        objects[name] += str(WITNESS.cosign(text, newest_us // 1_000_000 + 5)).encode()
+    return replace(archive, objects=objects, witnesses=(str(WITNESS.witness_key),))
 
 
 # What a tamperer does. Each gives the archive changed, or None where this one offers nothing to change.
@@ -284,17 +335,22 @@ def adds_an_object(archive: Archive, draw: random.Random) -> Archive:
     return _with(archive, {name: b"x"})
 
 
+def _what_counts(data: bytes) -> int:
+    """How many of the bytes matter: of a note with two signatures one is enough, so either may be spoilt."""
+    return data.index(b"\n\n\xe2\x80\x94") if data.count(b"\n\xe2\x80\x94 ") > 1 else len(data)
+
+
 def flips_a_bit(archive: Archive, draw: random.Random) -> Archive:
     name = draw.choice(archive.names())
     data = bytearray(archive.objects[name])
-    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    data[draw.randrange(_what_counts(bytes(data)))] ^= 1 << draw.randrange(8)
     return _with(archive, {name: bytes(data)})
 
 
 def cuts_an_object_short(archive: Archive, draw: random.Random) -> Archive:
     name = draw.choice(archive.names())
     data = archive.objects[name]
-    return _with(archive, {name: data[: draw.randrange(len(data))]})
+    return _with(archive, {name: data[: draw.randrange(_what_counts(data))]})
 
 
 def exchanges_two_signatures(archive: Archive, draw: random.Random) -> Archive | None:
@@ -309,6 +365,75 @@ def hides_more_behind_an_object(archive: Archive, draw: random.Random) -> Archiv
     name = draw.choice(archive.named(".zst"))
     content = zstandard.ZstdDecompressor().stream_reader(archive.objects[name]).read()
     return _with(archive, {name: zstandard.ZstdCompressor().compress(content + bytes(1 << 20))})
+
+
+def announces_a_key_of_his_own(archive: Archive, draw: random.Random) -> Archive | None:
+    """And signs with it whatever comes behind; what the log has signed before stays as it is."""
+    at = draw.randrange(len(archive.bounds))
+    if at == len(archive.bounds) - 1:
+        return None
+    place = archive.bounds[at]
+    writer = _Writer("host.7.ee")
+    announced = rotation(writer, archive.records[place - 1].at_us, OTHER)
+    records = [*archive.records[:place], announced, *archive.records[place:]]
+    bounds = [bound + (bound > place) for bound in archive.bounds]
+    objects, _ = archive_of(records, bounds, OTHER)
+    kept = {
+        name: archive.objects[name]
+        for name in archive.objects
+        if any(f"-{bound:016d}." in name or f"checkpoint/{bound:016d}." in name for bound in archive.bounds[: at + 1])
+    }
+    return replace(archive, objects={**objects, **kept}, earlier=(), receipts=())
+
+
+def thief_goes_on_with_an_ended_key(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    if signers_of(archive.records) != [NEXT]:
+        return None
+    stolen, _ = archive_of(archive.records, archive.bounds, SIGNER)
+    last = archive.bounds[-1]
+    changed = {name: data for name, data in stolen.items() if name.endswith(".note") and f"{last:016d}" in name}
+    return _with(archive, {**changed})
+
+
+def _without_witness(data: bytes) -> bytes:
+    return b"".join(line for line in data.splitlines(keepends=True) if WITNESS.witness_key.name.encode() not in line)
+
+
+def removes_what_a_witness_signed(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    return _with(archive, {name: _without_witness(data) for name, data in archive.objects.items() if "check" in name})
+
+
+def forges_what_a_witness_signed(archive: Archive, draw: random.Random) -> Archive | None:
+    names = [name for name in archive.named(".note") if WITNESS.witness_key.name.encode() in archive.objects[name]]
+    if not names:
+        return None
+    name = draw.choice(names)
+    note = parse_note(archive.objects[name])
+    line = note.signatures[-1]
+    blob = bytearray(line.signature)
+    blob[draw.randrange(len(blob))] ^= 1 << draw.randrange(8)
+    data = archive.objects[name].replace(str(line).encode(), str(replace(line, signature=bytes(blob))).encode())
+    return _with(archive, {name: data})
+
+
+def takes_a_witness_line_from_another_checkpoint(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    names = [name for name in archive.named(".note") if WITNESS.witness_key.name.encode() in archive.objects[name]]
+    if len(names) < 2:
+        return None
+    line = str(parse_note(archive.objects[names[0]]).signatures[-1]).encode()
+    return _with(archive, {names[-1]: _without_witness(archive.objects[names[-1]]) + line})
+
+
+def insider_goes_on_for_days_without_the_witness(archive: Archive, draw: random.Random) -> Archive | None:
+    if not archive.witnesses:
+        return None
+    at_us = parse(archive.records[-1].canonical)["at"] + draw.randrange(25, 60) * _HOUR_US
+    records = [*archive.records, _Writer("host.8.ff").write("heartbeat", "hbt_1", at_us)]
+    longer = _by_an_insider(archive, records, [*archive.bounds, len(records)])
+    return replace(witnessed(longer, archive.bounds), bounds=(*archive.bounds, len(records)))
 
 
 def _by_an_insider(archive: Archive, records: Sequence[ArchivedRecord], bounds: Sequence[int]) -> Archive:
@@ -379,7 +504,7 @@ def insider_removes_a_segment(archive: Archive, draw: random.Random) -> Archive 
 def _signed_anew(archive: Archive, name: str, manifest: bytes) -> dict[str, bytes | None]:
     """A manifest with a true signature, as only an insider can make it."""
     digest = hashlib.sha256(manifest).hexdigest()
-    note = asyncio.run(sign_note(f"{ORIGIN}\nmanifest\n{digest}\n", [SIGNER]))
+    note = asyncio.run(sign_note(f"{ORIGIN}\nmanifest\n{digest}\n", [SIGNER, NEXT]))
     return {name: manifest, f"{name}.note": str(note).encode()}
 
 
@@ -455,6 +580,12 @@ TAMPERINGS: Final[tuple[Tampering, ...]] = (
     cuts_an_object_short,
     exchanges_two_signatures,
     hides_more_behind_an_object,
+    announces_a_key_of_his_own,
+    thief_goes_on_with_an_ended_key,
+    removes_what_a_witness_signed,
+    forges_what_a_witness_signed,
+    takes_a_witness_line_from_another_checkpoint,
+    insider_goes_on_for_days_without_the_witness,
     insider_edits_a_record_that_was_receipted,
     insider_rewrites_what_was_checkpointed,
     insider_drops_the_newest,

@@ -18,6 +18,7 @@ from trueport.domains.proxy.wiring import egress_policy
 from trueport.gateway.providers.registry import PROVIDER_NAMES
 from trueport.kit.ids import UserId
 from trueport.settings import load_settings
+from trueport.web.deeds import operator_deeds
 from trueport.web.domain import Resources
 
 Row = Mapping[str, Any]
@@ -290,14 +291,14 @@ def furnish(
                 is_platform_admin=True,
             ),
         )  # fmt: skip
-        found = {}
+        found, deeds = {}, operator_deeds(resources)
         for slug, members in tenants.items():
-            tenant = await create_tenant(resources, UserId(owner.id), slug, slug)
+            tenant = await create_tenant(resources, UserId(owner.id), slug, slug, deeds)
             await _apply(place, resources, slug, members)
             made = {}
             for name, options in wanted_keys.items():
                 given = {"name": name, "env": "prod", "requests_per_minute": 0, **options}
-                key = await create_key(resources, operator_scope(tenant), KeyOptions(**given), UserId(owner.id))
+                key = await create_key(resources, operator_scope(tenant), KeyOptions(**given), UserId(owner.id), deeds)
                 made[name] = (str(key.stored.id), key.text)
             found[slug] = Access(str(tenant.id), slug, made)
         return found
@@ -317,7 +318,9 @@ async def _apply(place: Installation, resources: Resources, slug: str, members: 
     check_tenant_file(wanted, PROVIDER_NAMES, egress)
     service = await configuration_of(resources, await tenant_named(resources, slug))
     secrets = read_secrets(wanted, place.environment)
-    await service.apply(wanted, secrets, changed_by="test", providers=PROVIDER_NAMES, egress=egress)
+    await service.apply(
+        wanted, secrets, changed_by="test", providers=PROVIDER_NAMES, egress=egress, deeds=operator_deeds(resources)
+    )
 
 
 # --- books -------------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from litestar import Litestar
 
 from tests.support.mongo import TENANT_COLLECTIONS
 from trueport.app import create_app, installed_domains
+from trueport.audit.canonical import parse
+from trueport.audit.segment import HEADER_BYTES, frames
+from trueport.audit.spool import Spool
 from trueport.domains.auth.members import add_member
 from trueport.domains.auth.models import ApiKey, Membership, Session, Tenant, User
 from trueport.domains.auth.repository import Sessions, Users
@@ -25,7 +28,9 @@ from trueport.kit.principal import Role
 from trueport.kit.tenancy import Environment, PlatformScope, TenantScope
 from trueport.settings import Settings, load_settings
 from trueport.storage.mongo import Database
+from trueport.web.deeds import Deeds, operator_deeds
 from trueport.web.domain import Domain, Resources
+from trueport.web.trail import Trail
 
 TENANT_COLLECTIONS.update({+ApiKey, +Membership})
 
@@ -57,6 +62,21 @@ class House:
     clock: ManualClock
     events: RecordingBus
     client: httpx.AsyncClient
+    spool: Spool
+
+    @property
+    def deeds(self) -> Deeds:
+        """Deeds of somebody at the command line."""
+        return operator_deeds(self.resources)
+
+    def records(self, tenant_id: str | None = None) -> list[dict[str, Any]]:
+        """What the journal of this house holds, of one tenant or of all, in the order it was written."""
+        found = [
+            parse(frame.record)
+            for number, _ in self.spool.ends()
+            for frame in frames(self.spool.read_all(number, HEADER_BYTES), 0)
+        ]
+        return [record for record in found if tenant_id in (None, record["tenant"])]
 
     @property
     def tools(self) -> AuthTools:
@@ -86,12 +106,12 @@ class House:
         return session.id
 
     async def tenant(self, owner: User, slug: str = "acme") -> Tenant:
-        return await create_tenant(self.resources, UserId(owner.id), slug.title(), slug)
+        return await create_tenant(self.resources, UserId(owner.id), slug.title(), slug, self.deeds)
 
     async def join(self, tenant: Tenant, role: Role, user: User | None = None) -> User:
         """Somebody (new) who has this role in the tenant."""
         user = user or await self.person()
-        await add_member(self.resources, TenantScope(TenantId(tenant.id)), UserId(user.id), role)
+        await add_member(self.resources, TenantScope(TenantId(tenant.id)), UserId(user.id), role, self.deeds)
         return user
 
     async def as_person(self, user: User) -> dict[str, str]:
@@ -130,8 +150,14 @@ async def open_house(
     events = RecordingBus()
     app = create_app(settings, installed_domains(HOSTED) if domains is None else domains)
     app.state.resources = resources = Resources(settings, database, clock, events)
-    async with _running(app), client_of(app) as client:
-        yield House(app, resources, clock, events, client)
+    # Records stay in the journal: what a test's log holds is what the test puts there. Tests of records read it.
+    spool = Spool(settings.data_dir / "spool", clock=clock, segment_bytes=1 << 16, capacity_bytes=1 << 30)
+    resources.parts[Trail] = Trail(spool)
+    try:
+        async with _running(app), client_of(app) as client:
+            yield House(app, resources, clock, events, client, spool)
+    finally:
+        spool.close()
 
 
 @asynccontextmanager

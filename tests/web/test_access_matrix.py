@@ -75,7 +75,9 @@ async def town(house: House) -> Town:
     foreign_owner = await house.person()
     foreign = await house.tenant(foreign_owner, "rival")
     scope = TenantScope(TenantId(tenant.id))
-    key = await ApiKeyService(house.resources, scope).create(KeyOptions("canary", "prod"), UserId(owner.id))
+    key = await ApiKeyService(house.resources, scope).create(
+        KeyOptions("canary", "prod"), UserId(owner.id), house.deeds
+    )
     await house.join(tenant, "viewer")
     listing = await house.client.get("/platform/api/service/members", headers=await house.as_member(owner, tenant))
     spare = listing.json()["data"][0]["id"]

@@ -180,6 +180,7 @@ def examine(
     earlier, receipts: as `verify` takes them. spans: what is known of the signing keys besides their public halves.
     """
     report = verify(source, keys, earlier=earlier, receipts=receipts, progress=progress)
+    keys = [*keys, *map(Key.parse, report.announced)]
     reading = read(source, keys, earlier=earlier)
     return Examination(
         origin=report.origin,

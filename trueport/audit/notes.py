@@ -52,8 +52,8 @@ class VerifierKey:
         """Raises NoteBroken for anything but the written form of an Ed25519 key."""
         name, _, rest = text.strip().partition("+")
         key_id, _, encoded = rest.partition("+")
-        blob = _from_base64(encoded)
-        if not _is_name(name) or len(blob) != 33 or blob[:1] != _ED25519:
+        blob = strict_base64(encoded)
+        if not is_name(name) or len(blob) != 33 or blob[:1] != _ED25519:
             raise NoteBroken("This is not the public key of a log: name+key id+base64 of an Ed25519 key.")
         key = cls(name, blob[1:])
         if key.key_id.hex() != key_id:
@@ -83,7 +83,7 @@ class KeySigner:
 
     def __init__(self, name: str, seed: bytes) -> None:
         """seed: the 32 bytes of an Ed25519 private key. Raises ValueError for a name with spaces or `+`."""
-        if not _is_name(name):
+        if not is_name(name):
             raise ValueError("a log's name has no white space and no +")
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
         self.verifier_key = VerifierKey(name, self._key.public_key().public_bytes_raw())
@@ -180,7 +180,7 @@ class Checkpoint:
         origin, size, root, *extensions = lines
         if not size.isascii() or not size.isdecimal() or (size[0] == "0" and size != "0") or len(size) > 16:
             raise NoteBroken("A checkpoint's size is a whole number without leading zeros.")
-        blob = _from_base64(root)
+        blob = strict_base64(root)
         if len(blob) != HASH_BYTES:
             raise NoteBroken("A checkpoint's root is 32 bytes in base64.")
         return cls(origin, int(size), blob, tuple(extensions))
@@ -203,8 +203,8 @@ def open_checkpoint(data: bytes, origin: str, keys: Iterable[VerifierKey]) -> Ch
 
 def _signature(line: str) -> Signature:
     name, _, encoded = line.removeprefix(_DASH).partition(" ")
-    blob = _from_base64(encoded)
-    if not line.startswith(_DASH) or not _is_name(name) or len(blob) <= _KEY_ID_BYTES:
+    blob = strict_base64(encoded)
+    if not line.startswith(_DASH) or not is_name(name) or len(blob) <= _KEY_ID_BYTES:
         raise NoteBroken("A signature line has a dash, a name, and base64.")
     return Signature(name, blob[:_KEY_ID_BYTES], blob[_KEY_ID_BYTES:])
 
@@ -214,11 +214,11 @@ def _check_text(text: str) -> None:
         raise NoteBroken("A note's text is lines without control characters.")
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
     return bool(name) and "+" not in name and not any(char.isspace() for char in name)
 
 
-def _from_base64(text: str) -> bytes:
+def strict_base64(text: str) -> bytes:
     """The bytes of strict base64, of which there is one writing only; none for anything else."""
     try:
         blob = base64.b64decode(text.encode("ascii"), validate=True)

@@ -3,11 +3,11 @@
 This file is a program of its own: it needs Python 3.11, `cryptography` and `zstandard`, and nothing of the gateway, so
 that an examiner can read it whole and run it alone. An ARCHIVE is the folder of one, or of a bundle of some records:
 
-    python verifier.py ARCHIVE --key KEYFILE [--checkpoint NOTE] [--receipt LEAF] [--json]
+    python verifier.py ARCHIVE --key KEYFILE [--checkpoint NOTE] [--receipt LEAF] [--witness KEY] [--json]
 
 Exit codes: 0 nothing is wrong, 1 something is, 2 it could not be checked. What is checked, and what it shows, is said
-beside each check; `docs/audit.md` says what it cannot show. Formats: RFC 6962 (tree), C2SP signed-note and
-tlog-checkpoint (signatures), RFC 8785 without fractions (records).
+beside each check; `docs/audit.md` says what it cannot show. Formats: RFC 6962 (tree), C2SP signed-note,
+tlog-checkpoint and tlog-cosignature (signatures), RFC 8785 without fractions (records).
 """
 
 import argparse
@@ -34,10 +34,12 @@ UNCHECKED: Final = 2
 _MOST_PROBLEMS: Final = 1_000
 _MOST_OBJECT_BYTES: Final = 1 << 30
 _OPEN_FOR_US: Final = 24 * 3_600 * 1_000_000
+_UNWITNESSED_US: Final = 24 * 3_600 * 1_000_000
 _CLOSED: Final = frozenset({"outcome", "abandoned"})
 _SEGMENT: Final = re.compile(r"d=(\d{4}-\d\d-\d\d)/(\d{16})-(\d{16})\.manifest\.json")
 _EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 _NO_HASH: Final = "0" * 64
+_ROTATED: Final = "signing_key_rotated"
 
 
 class Unreadable(Exception):
@@ -83,7 +85,11 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """What was checked and what is wrong. `open` are calls that had not ended when the newest record was written."""
+    """What was checked and what is wrong. `open` are calls that had not ended when the newest record was written.
+
+    `announced` are public keys that were not given: records say that they follow a given one, which has signed these.
+    `witnessed` says of how many of the first records each given witness has signed that they are the log's.
+    """
 
     origin: str = ""
     records: int = 0
@@ -94,6 +100,8 @@ class Report:
     blobs: int = 0
     erased: int = 0
     open: int = 0
+    announced: list[str] = field(default_factory=list)
+    witnessed: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     left_out: int = 0
 
@@ -129,12 +137,43 @@ class Key:
             raise Unreadable("A key's id does not belong to its name and bytes.")
         return cls(name, digest, blob[1:])
 
+    def __str__(self) -> str:
+        written = base64.b64encode(b"\x01" + self.public).decode()
+        return f"{self.name}+{self.key_id.hex()}+{written}"
+
     def verifies(self, text: bytes, signature: bytes) -> bool:
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A public key of a witness. Its id is another than that of the same key of a log: the algorithm is 0x04."""
+
+    name: str
+    key_id: bytes
+    public: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> "Witness":
+        """Raises Unreadable for anything but `name+id+base64`; a key in the form of a log's is read too."""
+        name, _, rest = text.strip().partition("+")
+        key_id, _, encoded = rest.partition("+")
+        blob = _base64(encoded)
+        if not name or len(blob) != 33 or blob[0] not in (1, 4):
+            raise Unreadable("A witness's key is written name+id+base64 of an Ed25519 key.")
+        if hashlib.sha256(name.encode() + b"\n" + blob).digest()[:4].hex() != key_id:
+            raise Unreadable("A witness's id does not belong to its name and bytes.")
+        return cls(name, hashlib.sha256(name.encode() + b"\n\x04" + blob[1:]).digest()[:4], blob[1:])
+
+    def signed_at(self, text: str, blob: bytes) -> int | None:
+        """When (µs) it has signed a checkpoint's text; None when it has not. blob: 8 bytes of time, the signature."""
+        at_s = int.from_bytes(blob[:8], "big")
+        said = f"cosignature/v1\ntime {at_s}\n{text}".encode()
+        return at_s * 1_000_000 if Key(self.name, self.key_id, self.public).verifies(said, blob[8:]) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,38 +195,61 @@ def read_keys(text: str) -> list[Key]:
     return keys
 
 
-def read_note(data: bytes, keys: Sequence[Key]) -> str:
-    """The text of a note that one of the keys has signed. Raises ValueError that says what is wrong."""
-    whole = data.decode("utf-8")
-    text, between, tail = whole.rpartition("\n\n")
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A text, and for each line below it the name of a signer and what it added: four bytes of id, the signature."""
+
+    text: str
+    lines: tuple[tuple[str, bytes], ...]
+
+    def signers(self, keys: Sequence[Key]) -> list[Key]:
+        """Those of the keys that have signed. Raises ValueError when a line is said to be one's and is not."""
+        found: list[Key] = []
+        for name, blob in self.lines:
+            for key in keys:
+                if name == key.name and blob[:4] == key.key_id:
+                    if not key.verifies(self.text.encode(), blob[4:]):
+                        raise ValueError("its signature is wrong")
+                    found.append(key)
+        return found
+
+
+def split_note(data: bytes) -> Note:
+    """What a note consists of; nobody's signature is checked. Raises ValueError that says what is wrong."""
+    text, between, tail = data.decode("utf-8").rpartition("\n\n")
     if not between or not tail.endswith("\n"):
         raise ValueError("not a signed note")
-    text += "\n"
-    signed = False
+    lines: list[tuple[str, bytes]] = []
     for line in tail[:-1].split("\n"):
         if not line.startswith("\u2014 "):
             raise ValueError("not a signed note")
         name, _, encoded = line[2:].partition(" ")
-        blob = _base64(encoded)
-        for key in keys:
-            if name == key.name and blob[:4] == key.key_id:
-                if not key.verifies(text.encode(), blob[4:]):
-                    raise ValueError("its signature is wrong")
-                signed = True
-    if not signed:
+        lines.append((name, _base64(encoded)))
+    return Note(f"{text}\n", tuple(lines))
+
+
+def read_note(data: bytes, keys: Sequence[Key]) -> str:
+    """The text of a note that one of the keys has signed. Raises ValueError that says what is wrong."""
+    note = split_note(data)
+    if not note.signers(keys):
         raise ValueError("none of the given keys has signed it")
-    return text
+    return note.text
+
+
+def read_tree(text: str, origin: str) -> SignedTree:
+    """What a checkpoint says. Raises ValueError that says what is wrong."""
+    lines = text.split("\n")
+    if len(lines) < 4 or not re.fullmatch(r"0|[1-9][0-9]{0,15}", lines[1]):
+        raise ValueError("not a checkpoint")
+    root = _base64(lines[2])
+    if len(root) != 32 or lines[0] != origin:
+        raise ValueError("the checkpoint of another log, or none")
+    return SignedTree(lines[0], int(lines[1]), root)
 
 
 def read_checkpoint(data: bytes, keys: Sequence[Key]) -> SignedTree:
     """Raises ValueError that says what is wrong."""
-    lines = read_note(data, keys).split("\n")
-    if len(lines) < 4 or not re.fullmatch(r"0|[1-9][0-9]{0,15}", lines[1]):
-        raise ValueError("not a checkpoint")
-    root = _base64(lines[2])
-    if len(root) != 32 or lines[0] != keys[0].name:
-        raise ValueError("the checkpoint of another log, or none")
-    return SignedTree(lines[0], int(lines[1]), root)
+    return read_tree(read_note(data, keys), keys[0].name)
 
 
 def verify(
@@ -196,40 +258,196 @@ def verify(
     *,
     earlier: Iterable[bytes] = (),
     receipts: Iterable[str] = (),
+    witnesses: Iterable[Witness] = (),
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Check everything in the archive.
 
     earlier: checkpoints that were received before, which the archive has to continue. receipts: leaves (hex) that
-    calls were given, which have to be in it. progress is told how many records have been checked.
+    calls were given, which have to be in it. witnesses: those that have to have cosigned it. progress is told how many
+    records have been checked.
     """
     report = Report(origin=keys[0].name)
     names = set(source.names())
-    wanted = _signed_trees(source, names, keys, report)
-    for number, data in enumerate(earlier):
-        tree = _tree_of(data, keys, f"earlier checkpoint {number + 1}", report)
-        if tree is not None:
-            wanted.setdefault(tree.size, []).append((f"earlier checkpoint {number + 1}", tree.root))
-    walk = _Walk(report, keys[0].name.rpartition("/")[2], wanted, progress)
-    _walk_segments(source, names, keys, walk)
+    stated = _checkpoints(source, names, earlier, report)
+    walk = _Walk(report, stated, progress)
+    _walk_segments(source, names, walk)
+    trust = _trust(keys, walk.rotations, stated)
+    report.announced = [str(key) for key in trust.keys[len(keys) :]]
+    _check_checkpoints(stated, trust, walk.tree.size, report)
+    for witness in witnesses:
+        _check_witness(witness, stated, walk.tree.size, walk.newest_us, report)
+    _check_manifests(walk.manifests, trust, report)
     walk.finish(receipts)
     report.size, report.root = walk.tree.size, walk.tree.root().hex()
     return report
+
+
+@dataclass(slots=True)
+class _Stated:
+    """A checkpoint, whoever may have signed it. `holds` and `newest_us` are known once so many records were read."""
+
+    place: str
+    note: Note
+    tree: SignedTree
+    holds: bool | None = None
+    newest_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _SignedManifest:
+    """A manifest's note, the hash that it has to name, how many records end with it, and the newest time of these."""
+
+    name: str
+    note: bytes
+    digest: str
+    size: int
+    newest_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rotation:
+    """What a record says of the keys: the one that signs from now on, and when (µs) others cease to."""
+
+    seq: int
+    key: Key
+    ends: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Trust:
+    """The keys that may sign; for those that end, by key id, the place of the record that says so, and when (µs)."""
+
+    keys: list[Key]
+    ends: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def may_sign(self, signers: Iterable[Key], size: int, newest_us: int) -> bool:
+        """Whether one of them had not ended when the newest of the first `size` records was written.
+
+        What comes before the record of its end is the key's whenever it was signed: later signatures cover it too, and
+        a writer's clock that ran ahead must not make it look wrong.
+        """
+        for key in signers:
+            seq, end_us = self.ends.get(key.key_id.hex(), (size, 0))
+            if size <= seq or newest_us <= end_us:
+                return True
+        return False
+
+
+def _trust(keys: Sequence[Key], rotations: Sequence[_Rotation], stated: Sequence[_Stated]) -> _Trust:
+    """The given keys, and those that records announce which a trusted key has signed while it was allowed to."""
+    trust = _Trust(list(keys))
+    for rotation in rotations:
+        for each in stated:
+            if each.holds and each.tree.size > rotation.seq and _is_signed(each, trust):
+                if rotation.key not in trust.keys:
+                    trust.keys.append(rotation.key)
+                ends = {key_id: (rotation.seq, end_us) for key_id, end_us in rotation.ends.items()}
+                trust.ends = {**ends, **trust.ends}
+                break
+    return trust
+
+
+def _is_signed(stated: _Stated, trust: _Trust) -> bool:
+    try:
+        return trust.may_sign(stated.note.signers(trust.keys), stated.tree.size, stated.newest_us)
+    except ValueError:
+        return False
+
+
+def _check_checkpoints(stated: Iterable[_Stated], trust: _Trust, size: int, report: Report) -> None:
+    """Who signed, that the records are those that were signed, and that none is missing that was signed before."""
+    newest = 0
+    for each in stated:
+        if not _check_signers(each, trust, report):
+            continue
+        if each.place.startswith("checkpoint/"):
+            newest = max(newest, each.tree.size)
+        elif each.tree.size > newest:
+            said = f"It is about {each.tree.size} records; the newest in the archive is about {newest}."
+            report.add("rolled_back", each.place, said)
+        if each.holds is None:
+            said = f"It is about {each.tree.size} records; the archive ends at {size}."
+            report.add("truncated", each.place, said)
+        elif not each.holds:
+            said = f"The first {each.tree.size} records are not those that were signed."
+            report.add("root_differs", each.place, said)
+    if not report.checkpoints:
+        report.add("checkpoint_missing", "checkpoint/", "Nothing in the archive is signed by the given keys.")
+
+
+def _check_signers(stated: _Stated, trust: _Trust, report: Report) -> bool:
+    """Whether a key of the log has signed at all; one that had ended by then is reported."""
+    try:
+        signers = stated.note.signers(trust.keys)
+    except ValueError as error:
+        report.add("checkpoint_unsigned", stated.place, f"The checkpoint does not hold: {error}.")
+        return False
+    if not signers:
+        report.add("checkpoint_unsigned", stated.place, "None of the log's keys has signed it.")
+        return False
+    if stated.place.startswith("checkpoint/"):
+        report.checkpoints += 1
+    if not trust.may_sign(signers, stated.tree.size, stated.newest_us):
+        report.add("wrong_key", stated.place, "Only a key has signed it that had ended before.")
+    return True
+
+
+def _check_witness(witness: Witness, stated: Iterable[_Stated], size: int, newest_us: int, report: Report) -> None:
+    """What the witness has signed, and whether that is true and recent enough for all `size` records.
+
+    Beyond it, only the log's own key says that there is no other history.
+    """
+    covered, signed_us = 0, 0
+    for each in stated:
+        for name, blob in each.note.lines:
+            if name == witness.name and blob[:4] == witness.key_id:
+                at_us = witness.signed_at(each.note.text, blob[4:])
+                if at_us is None:
+                    report.add("cosignature_wrong", each.place, f"What is said to be signed by {name} is not.")
+                elif each.holds:
+                    covered, signed_us = max(covered, each.tree.size), max(signed_us, at_us)
+    report.witnessed[witness.name] = covered
+    if not signed_us:
+        report.add("cosignature_missing", witness.name, "It has signed no checkpoint that holds.")
+    elif covered < size and newest_us > signed_us + _UNWITNESSED_US:
+        said = f"It has signed for the first {covered} records; there are some from more than a day later."
+        report.add("cosignature_missing", witness.name, said)
+
+
+def _check_manifests(manifests: Iterable[_SignedManifest], trust: _Trust, report: Report) -> None:
+    for each in manifests:
+        place = f"{each.name}.note"
+        try:
+            note = split_note(each.note)
+            signers = note.signers(trust.keys)
+        except (ValueError, UnicodeDecodeError) as error:
+            report.add("manifest_unsigned", place, f"The manifest's signature does not hold: {error}.")
+            continue
+        if not signers:
+            report.add("manifest_unsigned", place, "None of the log's keys has signed the manifest.")
+        elif note.text.split("\n")[:3] != [report.origin, "manifest", each.digest]:
+            report.add("manifest_changed", each.name, "The manifest is not the one that was signed.")
+        elif not trust.may_sign(signers, each.size, each.newest_us):
+            report.add("wrong_key", place, "Only a key has signed it that had ended before.")
 
 
 BUNDLE: Final = "custody.json"
 """The file by which a bundle of some records is told from an archive of all."""
 
 
-def verify_bundle(folder: Path, keys: Sequence[Key]) -> Report:
+def verify_bundle(
+    folder: Path, keys: Sequence[Key], *, earlier: Iterable[bytes] = (), witnesses: Iterable[Witness] = ()
+) -> Report:
     """Check some records that were handed out, each with the proof of its place under a signed checkpoint.
 
     It shows that the records are those that were signed, and where they stand; whether they are all that were asked
-    for, only the whole archive can show. `manifests` is 1 when the log itself has signed who made the bundle and why.
-    Raises Unreadable.
+    for, only the whole archive can show, and so whether it continues an earlier checkpoint of another size. `manifests`
+    is 1 when the log itself has signed who made the bundle and why. Raises Unreadable.
     """
     report = Report(origin=keys[0].name)
-    tree = _tree_of((folder / "checkpoint.note").read_bytes(), keys, "checkpoint.note", report)
+    note = (folder / "checkpoint.note").read_bytes()
+    tree = _tree_of(note, keys, "checkpoint.note", report)
     said = (folder / BUNDLE).read_bytes()
     try:
         custody = json.loads(said)
@@ -245,6 +463,13 @@ def verify_bundle(folder: Path, keys: Sequence[Key]) -> Report:
     if tree is not None:
         report.checkpoints, report.size, report.root = 1, tree.size, tree.root.hex()
         _check_disclosed(folder, tree, report)
+        stated = [_Stated("checkpoint.note", split_note(note), tree, holds=True)]
+        for witness in witnesses:
+            _check_witness(witness, stated, tree.size, 0, report)
+        for number, data in enumerate(earlier):
+            before = _tree_of(data, keys, f"earlier checkpoint {number + 1}", report)
+            if before is not None and before.size == tree.size and before.root != tree.root:
+                report.add("root_differs", "checkpoint.note", "An earlier checkpoint over as many records differs.")
     if report.records != count:
         report.add("count_differs", BUNDLE, f"It counts {count} records; {report.records} are proved.")
     return report
@@ -341,48 +566,53 @@ class _Tree:
 class _Walk:
     """Goes through the records in their order and remembers what has to fit together."""
 
-    def __init__(
-        self,
-        report: Report,
-        tenant: str,
-        wanted: dict[int, list[tuple[str, bytes]]],
-        progress: Callable[[int], None],
-    ) -> None:
+    def __init__(self, report: Report, stated: Sequence[_Stated], progress: Callable[[int], None]) -> None:
         self.report = report
         self.tree = _Tree()
-        self._tenant = tenant
-        self._wanted = wanted
+        self.manifests: list[_SignedManifest] = []
+        self.rotations: list[_Rotation] = []
+        self.newest_us = 0
+        self._tenant = report.origin.rpartition("/")[2]
+        self._stated: dict[int, list[_Stated]] = {}
+        for each in stated:
+            self._stated.setdefault(each.tree.size, []).append(each)
         self._progress = progress
         self._chains: dict[str, dict[int, tuple[str, str]]] = {}
         self._last_wseq: dict[str, int] = {}
         self._open: dict[str, tuple[int, int]] = {}
         self._names: set[str] = set()
-        self._newest_us = 0
         self._leaves: set[str] = set()
         self._blobs_owed: dict[str, str] = {}
         self._erased_keys: set[str] = set()
         self._keys_of_blobs: dict[str, str] = {}
-        self._check_roots()
+        self._compare()
 
     def record(self, line: bytes) -> None:
-        """One record: its form, its place in its writer's chain, and what it opens or closes."""
+        """One record, and the roots that were signed behind it."""
         seq = self.tree.size
         leaf = hashlib.sha256(b"\x00" + line).digest()
         self.tree.add(leaf)
-        self._check_roots()
         self._leaves.add(leaf.hex())
         self.report.records += 1
         if self.report.records % 1_000 == 0:
             self._progress(self.report.records)
+        self._note(line, leaf.hex(), seq)
+        self._compare()
+
+    def _note(self, line: bytes, leaf: str, seq: int) -> None:
+        """The record's form, its place in its writer's chain, and what it opens, closes or announces."""
         record = _canonical_record(line)
         if record is None:
             self.report.add("not_canonical", f"record {seq}", "The record is not in the one form that records have.")
             return
         if record["tenant"] != self._tenant:
             self.report.add("foreign_record", f"record {seq}", "The record is another tenant's.")
-        self._link(record, leaf.hex(), seq)
+        self._link(record, leaf, seq)
         self._note_call(record, seq)
         self._note_content(record, seq)
+        rotation = _rotation(record, seq, self.report.origin)
+        if rotation is not None:
+            self.rotations.append(rotation)
 
     def blob(self, ct_sha256: str, data: bytes, place: str) -> None:
         """A sealed content: it has to be the one that its record describes."""
@@ -393,15 +623,10 @@ class _Walk:
 
     def finish(self, receipts: Iterable[str]) -> None:
         """What can be said only when everything has been read."""
-        for size, trees in sorted(self._wanted.items()):
-            for place, _ in trees:
-                self.report.add(
-                    "truncated", place, f"It is about {size} records; the archive ends at {self.tree.size}."
-                )
         for writer, chain in self._chains.items():
             self._check_chain(writer, chain)
         for rid, (at_us, seq) in self._open.items():
-            if at_us < self._newest_us - _OPEN_FOR_US:
+            if at_us < self.newest_us - _OPEN_FOR_US:
                 self.report.add("outcome_missing", f"record {seq}", f"What became of {rid} is not recorded.")
             else:
                 self.report.open += 1
@@ -416,12 +641,10 @@ class _Walk:
             if receipt.lower() not in self._leaves:
                 self.report.add("receipt_missing", receipt, "The record that this receipt promises is not here.")
 
-    def _check_roots(self) -> None:
-        for place, root in self._wanted.pop(self.tree.size, ()):
-            if not hmac.compare_digest(root, self.tree.root()):
-                self.report.add(
-                    "root_differs", place, f"The first {self.tree.size} records are not those that were signed."
-                )
+    def _compare(self) -> None:
+        for each in self._stated.get(self.tree.size, ()):
+            each.holds = hmac.compare_digest(each.tree.root, self.tree.root())
+            each.newest_us = self.newest_us
 
     def _link(self, record: Mapping[str, Any], leaf: str, seq: int) -> None:
         chain = self._chains.setdefault(record["writer"], {})
@@ -450,7 +673,7 @@ class _Walk:
         if name in self._names:
             self.report.add("record_doubled", f"record {seq}", f"{name} is recorded twice.")
         self._names.add(name)
-        self._newest_us = max(self._newest_us, record["at"])
+        self.newest_us = max(self.newest_us, record["at"])
         if kind == "intent":
             self._open[rid] = (record["at"], seq)
         elif kind in _CLOSED:
@@ -465,7 +688,19 @@ class _Walk:
             self._keys_of_blobs[content["ct_sha256"]] = str(content.get("kid"))
 
 
-def _walk_segments(source: Source, names: set[str], keys: Sequence[Key], walk: _Walk) -> None:
+def _rotation(record: Mapping[str, Any], seq: int, origin: str) -> _Rotation | None:
+    """What the record says of the log's keys; None for every other record, and where it is not said properly."""
+    if record["kind"] != "admin" or record.get("action") != _ROTATED:
+        return None
+    try:
+        key = Key.parse(record["key"])
+        ends = {str(each["key_id"]): int(each["at"]) for each in record["ends"]}
+    except (Unreadable, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return _Rotation(seq, key, ends) if key.name == origin else None
+
+
+def _walk_segments(source: Source, names: set[str], walk: _Walk) -> None:
     """The manifests in their order, each with its objects."""
     report = walk.report
     found = sorted((int(match[2]), name) for name in names if (match := _SEGMENT.fullmatch(name)))
@@ -473,7 +708,7 @@ def _walk_segments(source: Source, names: set[str], keys: Sequence[Key], walk: _
     claimed: set[str] = set()
     for start, name in found:
         data = source.read(name)
-        manifest = _manifest(name, data, source, names, keys, report)
+        manifest = _manifest(name, data, report)
         if manifest is None:
             continue
         report.manifests += 1
@@ -493,27 +728,20 @@ def _walk_segments(source: Source, names: set[str], keys: Sequence[Key], walk: _
             report.add("count_differs", name, f"It counts {manifest['count']} records; there are {count}.")
         if manifest["tree"]["size"] == walk.tree.size and manifest["tree"]["root"] != walk.tree.root().hex():
             report.add("root_differs", name, "Its root is not that of the records.")
+        if f"{name}.note" in names:
+            digest = hashlib.sha256(data).hexdigest()
+            note = source.read(f"{name}.note")
+            walk.manifests.append(_SignedManifest(name, note, digest, walk.tree.size, walk.newest_us))
+        else:
+            report.add("manifest_unsigned", name, "The manifest's signature is missing.")
         claimed |= {name, f"{name}.note"}
     for name in sorted(names - claimed):
         if not name.startswith("checkpoint/"):
             report.add("object_unknown", name, "No manifest speaks of this object.")
 
 
-def _manifest(
-    name: str, data: bytes, source: Source, names: set[str], keys: Sequence[Key], report: Report
-) -> dict[str, Any] | None:
-    """A manifest whose signature holds and which has all its members; None when it says nothing that counts."""
-    note = f"{name}.note"
-    if note not in names:
-        report.add("manifest_unsigned", name, "The manifest's signature is missing.")
-    else:
-        try:
-            lines = read_note(source.read(note), keys).split("\n")
-        except (ValueError, UnicodeDecodeError) as error:
-            report.add("manifest_unsigned", note, f"The manifest's signature does not hold: {error}.")
-        else:
-            if lines[:3] != [keys[0].name, "manifest", hashlib.sha256(data).hexdigest()]:
-                report.add("manifest_changed", name, "The manifest is not the one that was signed.")
+def _manifest(name: str, data: bytes, report: Report) -> dict[str, Any] | None:
+    """A manifest that has all its members; None when it says nothing that counts."""
     try:
         manifest = json.loads(data)
         complete = (
@@ -588,20 +816,18 @@ def _blobs(name: str, content: bytes, report: Report) -> Iterator[tuple[str, byt
         at += 36 + length
 
 
-def _signed_trees(
-    source: Source, names: set[str], keys: Sequence[Key], report: Report
-) -> dict[int, list[tuple[str, bytes]]]:
-    wanted: dict[int, list[tuple[str, bytes]]] = {}
-    for name in sorted(names):
-        if not name.startswith("checkpoint/"):
-            continue
-        tree = _tree_of(source.read(name), keys, name, report)
-        if tree is not None:
-            report.checkpoints += 1
-            wanted.setdefault(tree.size, []).append((name, tree.root))
-    if not report.checkpoints:
-        report.add("checkpoint_missing", "checkpoint/", "Nothing in the archive is signed by the given keys.")
-    return wanted
+def _checkpoints(source: Source, names: set[str], earlier: Iterable[bytes], report: Report) -> list[_Stated]:
+    """Those of the archive and those from outside, as far as they have the form of one."""
+    inside = ((name, source.read(name)) for name in sorted(names) if name.startswith("checkpoint/"))
+    outside = ((f"earlier checkpoint {number + 1}", data) for number, data in enumerate(earlier))
+    stated: list[_Stated] = []
+    for place, data in (*inside, *outside):
+        try:
+            note = split_note(data)
+            stated.append(_Stated(place, note, read_tree(note.text, report.origin)))
+        except (ValueError, UnicodeDecodeError) as error:
+            report.add("checkpoint_unsigned", place, f"The checkpoint does not hold: {error}.")
+    return stated
 
 
 def _tree_of(data: bytes, keys: Sequence[Key], place: str, report: Report) -> SignedTree | None:
@@ -650,6 +876,8 @@ def told(report: Report) -> str:
         f"{report.manifests} manifests, {report.checkpoints} checkpoints, {report.blobs} sealed contents "
         f"({report.erased} erased), {report.open} calls open"
     )
+    lines += [f"{name} has signed for the first {size} records" for name, size in report.witnessed.items()]
+    lines += [f"announced in the log, not given: {key}" for key in report.announced]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -660,15 +888,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--key", type=Path, required=True, help="file with the log's public keys, one a line")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a checkpoint received earlier")
     parser.add_argument("--receipt", action="append", default=[], help="a receipt (x-trueport-receipt) to look for")
+    parser.add_argument(
+        "--witness", action="append", default=[], help="public key of a witness that has to have signed"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
     try:
         keys = read_keys(given.key.read_text("utf-8"))
         earlier = [path.read_bytes() for path in given.checkpoint]
+        witnesses = [Witness.parse(text) for text in given.witness]
         if (given.archive / BUNDLE).is_file():
-            report = verify_bundle(given.archive, keys)
+            report = verify_bundle(given.archive, keys, earlier=earlier, witnesses=witnesses)
         else:
-            report = verify(Folder(given.archive), keys, earlier=earlier, receipts=given.receipt)
+            archive = Folder(given.archive)
+            report = verify(archive, keys, earlier=earlier, receipts=given.receipt, witnesses=witnesses)
     except (Unreadable, OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"{error}\n")
         return UNCHECKED

@@ -10,6 +10,7 @@ import click
 from trueport.audit import verifier
 from trueport.audit.examination import KeySpan, write_spans
 from trueport.cli.evidence import counted, disclose, evidence, examine_archive
+from trueport.cli.log_keys import log_keys
 from trueport.cli.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -30,7 +31,7 @@ from trueport.web.domain import Resources
 tenant_option = click.option("--tenant", "slug", required=True, help="Short name of the organisation.")
 
 
-@click.group(commands=(examine_archive, disclose, evidence))
+@click.group(commands=(examine_archive, disclose, evidence, log_keys))
 def audit() -> None:
     """Verify, export and checkpoint the audit trail."""
 
@@ -51,9 +52,16 @@ def audit() -> None:
     help="A checkpoint received earlier, which the archive has to continue; may be repeated.",
 )
 @click.option("--receipt", "receipts", multiple=True, help="An x-trueport-receipt to look for; may be repeated.")
+@click.option("--witness", "witnesses", multiple=True, help="Public key of a witness that has to have signed.")
 @json_option
 def verify(
-    path: Path, key_file: Path, checkpoints: tuple[Path, ...], receipts: tuple[str, ...], *, as_json: bool
+    path: Path,
+    key_file: Path,
+    checkpoints: tuple[Path, ...],
+    receipts: tuple[str, ...],
+    witnesses: tuple[str, ...],
+    *,
+    as_json: bool,
 ) -> None:
     """Check an archive offline. Exit code 1 when something is wrong, 2 when it cannot be checked.
 
@@ -62,11 +70,18 @@ def verify(
     try:
         keys = verifier.read_keys(key_file.read_text("utf-8"))
         earlier = [each.read_bytes() for each in checkpoints]
+        seen_by = [verifier.Witness.parse(text) for text in witnesses]
         if (path / verifier.BUNDLE).is_file():
-            report = verifier.verify_bundle(path, keys)
+            report = verifier.verify_bundle(path, keys, earlier=earlier, witnesses=seen_by)
         else:
-            tell = counted(is_wanted=not as_json)
-            report = verifier.verify(verifier.Folder(path), keys, earlier=earlier, receipts=receipts, progress=tell)
+            report = verifier.verify(
+                verifier.Folder(path),
+                keys,
+                earlier=earlier,
+                receipts=receipts,
+                witnesses=seen_by,
+                progress=counted(is_wanted=not as_json),
+            )
     except (verifier.Unreadable, OSError, UnicodeDecodeError) as error:
         raise Failed(str(error), EXIT_USAGE) from error
     if as_json:

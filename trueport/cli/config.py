@@ -28,6 +28,7 @@ from trueport.domains.config.api import (
 from trueport.domains.proxy.wiring import egress_policy
 from trueport.gateway.providers.registry import PROVIDER_NAMES
 from trueport.kit.errors import InvalidRequest
+from trueport.web.deeds import operator_deeds
 from trueport.web.domain import Resources
 
 tenant_option = click.option("--tenant", "slug", required=True, help="Short name of the organisation.")
@@ -77,7 +78,14 @@ def apply_file(file: Path, slug: str, *, dry_run: bool, as_json: bool, config_fi
 
     async def work(resources: Resources) -> dict[str, object]:
         service = await configuration_of(resources, await tenant_named(resources, slug))
-        applied = await service.apply(wanted, secrets, changed_by="operator", providers=PROVIDER_NAMES, egress=egress)
+        applied = await service.apply(
+            wanted,
+            secrets,
+            changed_by="operator",
+            providers=PROVIDER_NAMES,
+            egress=egress,
+            deeds=operator_deeds(resources),
+        )
         return {
             "tenant": slug,
             "version": applied.version,

@@ -35,6 +35,7 @@ from trueport.gateway.providers.registry import PROVIDER_NAMES
 from trueport.kit.secret import Secret
 from trueport.settings import Settings
 from trueport.storage.embedded import EmbeddedMongo
+from trueport.web.deeds import operator_deeds
 from trueport.web.domain import Resources
 
 TENANT: Final = "demo"
@@ -180,6 +181,7 @@ async def _prepare(resources: Resources, provider_url: str) -> dict[str, str]:
         changed_by="demo",
         providers=PROVIDER_NAMES,
         egress=egress_policy(resources.settings),
+        deeds=operator_deeds(resources),
     )
     kept_access: dict[str, str] = json.loads(notes.read_text())
     return kept_access

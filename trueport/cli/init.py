@@ -16,6 +16,7 @@ from trueport.domains.auth.api import (
 )
 from trueport.kit.errors import Conflict
 from trueport.kit.ids import UserId
+from trueport.web.deeds import operator_deeds
 from trueport.web.domain import Resources
 
 
@@ -49,9 +50,10 @@ async def set_up(resources: Resources, *, slug: str, name: str, email: str, pass
     user = await create_user(
         resources, NewUser(email=email, password=password, first_name="", last_name="", is_platform_admin=True)
     )
-    tenant = await create_tenant(resources, UserId(user.id), name, slug)
+    deeds = operator_deeds(resources)
+    tenant = await create_tenant(resources, UserId(user.id), name, slug, deeds)
     options = KeyOptions(name="first key", env="prod")
-    key = await create_key(resources, operator_scope(tenant), options, UserId(user.id))
+    key = await create_key(resources, operator_scope(tenant), options, UserId(user.id), deeds)
     return {
         "tenant_id": tenant.id,
         "tenant": tenant.slug,

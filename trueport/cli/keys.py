@@ -10,6 +10,7 @@ from trueport.domains.auth.api import ApiKeyService, KeyOptions, create_key, ope
 from trueport.kit.clock import rfc3339
 from trueport.kit.ids import UserId
 from trueport.kit.tenancy import ENVIRONMENTS, Environment
+from trueport.web.deeds import operator_deeds
 from trueport.web.domain import Resources
 
 tenant_option = click.option("--tenant", "slug", required=True, help="Short name of the organisation.")
@@ -57,7 +58,9 @@ def create(
 
     async def work(resources: Resources) -> dict[str, object]:
         tenant = await tenant_named(resources, slug)
-        made = await create_key(resources, operator_scope(tenant), options, UserId("operator"))
+        made = await create_key(
+            resources, operator_scope(tenant), options, UserId("operator"), operator_deeds(resources)
+        )
         return {
             "id": made.stored.id,
             "name": name,
@@ -137,7 +140,7 @@ def rotate(key_id: str, slug: str, *, overlap_s: int, as_json: bool, config_file
 
     async def work(resources: Resources) -> dict[str, object]:
         service = await _keys_of(resources, slug)
-        made = await service.rotate(key_id, overlap_s)
+        made = await service.rotate(key_id, overlap_s, operator_deeds(resources))
         return {"id": made.stored.id, "prefix": made.stored.prefix, "key": made.text, "old_key_works_for_s": overlap_s}
 
     show(with_resources(settings_of(config_file), work), as_json=as_json)
@@ -152,7 +155,7 @@ def delete(key_id: str, slug: str, *, as_json: bool, config_file: Path | None) -
     """Delete a key for good."""
 
     async def work(resources: Resources) -> dict[str, object]:
-        await (await _keys_of(resources, slug)).delete(key_id)
+        await (await _keys_of(resources, slug)).delete(key_id, operator_deeds(resources))
         return {"id": key_id, "deleted": True}
 
     show(with_resources(settings_of(config_file), work), as_json=as_json)
@@ -165,7 +168,8 @@ async def _keys_of(resources: Resources, slug: str) -> ApiKeyService:
 def _change_status(key_id: str, slug: str, status: str, *, as_json: bool, config_file: Path | None) -> None:
     async def work(resources: Resources) -> dict[str, object]:
         service = await _keys_of(resources, slug)
-        key = await service.set_status(key_id, "disabled" if status == "disabled" else "active")
+        deeds = operator_deeds(resources)
+        key = await service.set_status(key_id, "disabled" if status == "disabled" else "active", deeds)
         return {"id": key.id, "status": key.status}
 
     show(with_resources(settings_of(config_file), work), as_json=as_json)

@@ -17,6 +17,7 @@ from trueport.cli.serve import serve
 from trueport.cli.simulate import simulate
 from trueport.cli.subjects import subjects
 from trueport.cli.triton import triton
+from trueport.cli.witness import witness
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,5 +45,6 @@ for command in (
     audit,
     subjects,
     kek,
+    witness,
 ):
     main.add_command(command)

@@ -11,14 +11,17 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from trueport.domains.analytics.api import MongoSink
 from trueport.domains.auth.api import Tenant, find_tenant, operator_scope, tenant_key
 from trueport.domains.config.api import ConfigService
 from trueport.kit.errors import NotFound, TrueportError, Unavailable
 from trueport.kit.logging import configure_logging
 from trueport.lifespan import open_resources
 from trueport.settings import Settings, SettingsError, load_settings
+from trueport.storage.documents import open_store
 from trueport.storage.embedded import EmbeddedFailed, EmbeddedMissing
 from trueport.web.domain import Resources
+from trueport.web.trail import Trail, open_trail
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -60,7 +63,13 @@ def with_resources(settings: Settings, work: Callable[[Resources], Awaitable[T]]
 
     async def run() -> T:
         async with open_resources(settings) as resources:
-            return await work(resources)
+
+            def sink() -> MongoSink:
+                return MongoSink(resources.database, open_store(settings.storage_url, settings.data_dir))
+
+            async with open_trail(settings, resources.clock, sink) as trail:
+                resources.parts[Trail] = trail
+                return await work(resources)
 
     listener = configure_logging(level="WARNING")
     try:

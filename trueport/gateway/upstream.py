@@ -11,7 +11,7 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from trueport.gateway.egress import Egress, EgressRefused, Pool, PoolKey, RefusedAddress, UpstreamFailure
+from trueport.gateway.egress import Egress, EgressPolicy, EgressRefused, Pool, PoolKey, RefusedAddress, UpstreamFailure
 from trueport.gateway.exchange import Exchange, HeadersLate, exchange, request_head
 from trueport.kit.errors import TrueportError
 
@@ -128,6 +128,15 @@ class Upstream:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
         self._client_timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    @property
+    def policy(self) -> EgressPolicy:
+        """What may be reached."""
+        return self._egress.policy
+
+    async def check(self, url: URL) -> None:
+        """Look whether something permitted answers to the host's name now. Raises EgressRefused, OSError."""
+        await self._egress.check(url)
 
     async def send(self, request: UpstreamRequest) -> "UpstreamAnswer":
         """Send `request` and wait for the complete headers of the answer, whatever its status.

@@ -10,12 +10,12 @@ import pytest
 from tests.support.analytics import Trail
 from tests.support.web import House
 from trueport.audit.canonical import leaf_hash
-from trueport.audit.notes import VerifierKey, open_checkpoint, parse_note
+from trueport.audit.notes import VerifierKey, open_checkpoint
 from trueport.audit.shipper import ShippedRecord
 from trueport.audit.tree import is_consistent, is_included
 from trueport.domains.analytics.models import AuditRecord
 from trueport.domains.analytics.sink import MongoSink
-from trueport.domains.audit.keys import OVERLAP, LogKeys, origin_of
+from trueport.domains.audit.keys import LogKeys, origin_of
 from trueport.domains.audit.models import AuditBatch, AuditCheckpoint
 from trueport.domains.audit.sequencing import Backlog
 from trueport.domains.audit.service import AuditLog, LogRolledBack
@@ -218,26 +218,6 @@ async def test_a_record_changed_before_it_got_a_place_breaks_its_chain(
 
     [batch] = await house.resources.database[+AuditBatch].find({"tenant_id": tenant.id}).to_list()
     assert [(each["wseq"], each["why"]) for each in batch["breaks"]] == [(2, "changed")]
-
-
-async def test_while_keys_change_old_and_new_sign(house: House, sink: MongoSink, trail: Trail) -> None:
-    owner = await house.person()
-    tenant = await house.tenant(owner)
-    keys = LogKeys(house.resources.database, house.resources.settings.keys, house.clock)
-
-    async def signed_by() -> list[int]:
-        await sink.store(calls(trail, tenant.id, 1))
-        await log_of(house, tenant.id).advance()
-        headers = await house.as_member(owner, tenant)
-        note = parse_note((await get(house, "/checkpoint", headers))["note"].encode())
-        known = await keys_of(house, headers)
-        return [known.index(key) for key in note.signed_by(known)]
-
-    assert await signed_by() == [0]
-    await keys.rotate()
-    assert await signed_by() == [0, 1]
-    house.clock.advance(OVERLAP.total_seconds() + 1)
-    assert await signed_by() == [1]
 
 
 async def test_processes_that_start_together_agree_on_one_key(house: House) -> None:

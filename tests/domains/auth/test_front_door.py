@@ -18,9 +18,9 @@ async def test_an_empty_database_is_set_up(house: House) -> None:
 
     new = api.NewUser("owner@acme.example", PASSWORD, "Olga", "Owner", is_platform_admin=True)
     user = await api.create_user(resources, new)
-    tenant = await api.create_tenant(resources, UserId(user.id), "Acme", "acme")
+    tenant = await api.create_tenant(resources, UserId(user.id), "Acme", "acme", house.deeds)
     options = api.KeyOptions(name="first", env="prod")
-    key = await api.create_key(resources, api.operator_scope(tenant), options, UserId(user.id))
+    key = await api.create_key(resources, api.operator_scope(tenant), options, UserId(user.id), house.deeds)
 
     assert not await api.is_empty(resources)
     assert (await api.find_user(resources, " OWNER@acme.example ")) == user
@@ -41,10 +41,10 @@ async def test_the_command_line_is_held_to_the_same_passwords(house: House) -> N
 async def test_somebody_is_added_once(house: House) -> None:
     owner, other = await house.person(), await house.person()
     scope = api.operator_scope(await house.tenant(owner))
-    await api.add_member(house.resources, scope, UserId(other.id), "admin")
+    await api.add_member(house.resources, scope, UserId(other.id), "admin", house.deeds)
 
     with pytest.raises(api.AlreadyMember):
-        await api.add_member(house.resources, scope, UserId(other.id), "viewer")
+        await api.add_member(house.resources, scope, UserId(other.id), "viewer", house.deeds)
 
 
 def test_each_role_includes_the_one_below_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tests.support.deeds import told_deeds
 from tests.support.mongo import TENANT_COLLECTIONS
 from tests.support.web import House, settings_of
 from trueport.domains.auth.api import operator_scope, tenant_key
@@ -49,7 +50,13 @@ SECRETS = {"one": Secret("sk-one-0123456789abcdef"), "two": Secret("sk-two")}
 async def apply(database: Database, text: str = TWO, **options: Any) -> None:
     await ensure_indexes(database, domain.documents)
     await ConfigService(database, SCOPE, KEY, ManualClock()).apply(
-        read_tenant_file(text), SECRETS, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS, **options
+        read_tenant_file(text),
+        SECRETS,
+        changed_by="usr_1",
+        providers=PROVIDER_NAMES,
+        egress=EGRESS,
+        deeds=told_deeds(),
+        **options,
     )
 
 
@@ -183,7 +190,9 @@ prices: [{provider: azure, model: "gpt-4.1", input: "1.00", output: "2.00"}]
 
 async def rich_snapshot(database: Database) -> TenantSnapshot:
     service = ConfigService(database, SCOPE, KEY, ManualClock())
-    await service.apply(read_tenant_file(RICH), {}, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS)
+    await service.apply(
+        read_tenant_file(RICH), {}, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS, deeds=told_deeds()
+    )
     return await compile_snapshot(database, SCOPE, "acme", KEY, PRICES)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
+from tests.support.deeds import told_deeds
 from tests.support.detectors import TINY
 from tests.support.mongo import TENANT_COLLECTIONS
 from trueport.detection.base import DetectorFailed
@@ -63,7 +64,12 @@ async def apply(database: Database, text: str = FILE, scope: TenantScope = SCOPE
     await ensure_indexes(database, domain.documents)
     file = read_tenant_file(text)
     await service(database, scope, key).apply(
-        file, {"main": Secret("sk-main-canary-0001")}, changed_by="usr_1", providers=PROVIDER_NAMES, egress=EGRESS
+        file,
+        {"main": Secret("sk-main-canary-0001")},
+        changed_by="usr_1",
+        providers=PROVIDER_NAMES,
+        egress=EGRESS,
+        deeds=told_deeds(),
     )
     return file
 

@@ -31,12 +31,10 @@ ANSWERED = Outcome(end="completed", status=200, served_by=TARGET, content=b"an a
 class House:
     """A recorder on a small journal of one mode."""
 
-    def __init__(self, root: Path, mode: Mode, **options: Path) -> None:
+    def __init__(self, root: Path, mode: Mode) -> None:
         self.clock = ManualClock()
         self.root = root
-        self.spool = Spool(
-            root, clock=self.clock, segment_bytes=1 << 20, capacity_bytes=4 << 20, mode=mode, **options
-        )  # fmt: skip
+        self.spool = Spool(root, clock=self.clock, segment_bytes=1 << 20, capacity_bytes=4 << 20, mode=mode)
         self.gaps = Gaps(self.spool, self.clock) if mode == "best_effort" else None
         self.recorder = SpoolRecorder(self.spool, UserTags(b"k"), OneKey(), self.gaps)
         self.snapshot = snapshot_of(TENANT)

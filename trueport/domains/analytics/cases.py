@@ -17,6 +17,7 @@ from trueport.kit.tenancy import TenantScope
 from trueport.storage.filters import Filter
 from trueport.storage.mongo import Database
 from trueport.storage.scoped import Page, StaleRevision
+from trueport.web.deeds import Deeds, Thing
 
 _TRIES: Final = 5
 _MOST_ENTRIES: Final = 1_000
@@ -66,7 +67,7 @@ class Cases:
             raise NotFound("There is no such violation.")
         return await self._violations.get(violation_id)
 
-    async def change(self, violation_id: str, change: CaseChange, by: UserId) -> Violation:
+    async def change(self, violation_id: str, change: CaseChange, by: UserId, deeds: Deeds) -> Violation:
         """The case as it is afterwards. Raises NotFound, InvalidRequest; StaleRevision when others keep at it.
 
         What others did at the same time stays: the change is made to what they left.
@@ -79,8 +80,13 @@ class Cases:
             violation = await self.get(violation_id)
             if len(violation.entries) >= _MOST_ENTRIES:
                 raise InvalidRequest(f"A case holds at most {_MOST_ENTRIES} entries.")
+            wanted = self._changed(violation, change, by)
+            # A note is a text about what people wrote: a record says that there is one.
+            said = {"note_chars": len(change.note)} if change.note is not None else {}
+            thing = Thing("violation", violation_id, _told(violation), _told(wanted))
             try:
-                return await self._violations.replace(self._changed(violation, change, by))
+                async with deeds.doing(self._scope.tenant_id, "admin", "case_changed", thing, **said):
+                    return await self._violations.replace(wanted)
             except StaleRevision:
                 continue
         raise StaleRevision
@@ -93,3 +99,8 @@ class Cases:
         has_news = entry.note is not None or entry.status is not None
         entries = [*violation.entries, entry] if has_news else violation.entries
         return violation.model_copy(update={**change.changes, "entries": entries})
+
+
+def _told(violation: Violation) -> dict[str, Any]:
+    """What a record says of a case, of several types."""
+    return {"status": violation.status, "assignee": violation.assignee, "labels": violation.labels}

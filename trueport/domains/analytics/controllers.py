@@ -29,6 +29,7 @@ from trueport.domains.analytics.service import Analytics
 from trueport.kit.errors import NotFound
 from trueport.kit.ids import is_id
 from trueport.kit.tenancy import Environment
+from trueport.web.deeds import Deeds
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
 from trueport.web.pagination import Listed, PageRequest, listed
@@ -104,11 +105,16 @@ class ViolationsController(Controller):
 
     @patch("/{violation_id:str}", access=tenant("violations:write"))
     async def change_case(
-        self, request: Request[Any, Any, Any], cases: TheCases, violation_id: FromPath[str], data: JSONBody[ChangeCase]
+        self,
+        request: Request[Any, Any, Any],
+        cases: TheCases,
+        violation_id: FromPath[str],
+        data: JSONBody[ChangeCase],
+        deeds: NamedDependency[Deeds],
     ) -> ViolationShown:
         """Change a case's status, assignee or labels, or add a note; what is absent stays as it is."""
         by = bound_tenant_principal(request).user_id
-        return show_violation(await cases.change(violation_id, data.change(), by))
+        return show_violation(await cases.change(violation_id, data.change(), by, deeds))
 
 
 TheScans = NamedDependency[Scans]

@@ -2,6 +2,11 @@
 
 from litestar.di import Provide
 
+from trueport.domains.audit.anchoring.anchoring import job as send_checkpoints
+from trueport.domains.audit.anchoring.anchoring import listener as hear_of_checkpoints
+from trueport.domains.audit.anchoring.anchoring import open_anchoring
+from trueport.domains.audit.anchoring.controllers import AnchorController, provide_pushing
+from trueport.domains.audit.anchoring.models import AnchorState, AuditCosignature, Push
 from trueport.domains.audit.controllers import AuditController, provide_audit_log
 from trueport.domains.audit.disclosure_controllers import DisclosureController, provide_disclosing
 from trueport.domains.audit.erasure.controllers import (
@@ -18,16 +23,28 @@ from trueport.web.domain import Domain
 
 domain = Domain(
     name="audit",
-    controllers=(AuditController, DisclosureController, ErasureController, HoldController),
+    controllers=(AuditController, AnchorController, DisclosureController, ErasureController, HoldController),
     dependencies={
         "audit_log": Provide(provide_audit_log, sync_to_thread=False),
+        "pushing": Provide(provide_pushing, sync_to_thread=False),
         "disclosing": Provide(provide_disclosing, sync_to_thread=False),
         "erasing": Provide(provide_erasing, sync_to_thread=False),
         "holding": Provide(provide_holding, sync_to_thread=False),
     },
-    documents=(AuditBatch, AuditCheckpoint, AuditTile, SigningKey, SubjectKey, Erasure, Hold),
-    lifespan=(open_backlog,),
-    listeners=(listener,),
-    jobs=(job, finish_erasures),
-    permissions=frozenset({"audit:read", "audit:export", "subjects:erase", "holds:write"}),
+    documents=(
+        AuditBatch,
+        AuditCheckpoint,
+        AuditTile,
+        SigningKey,
+        SubjectKey,
+        Erasure,
+        Hold,
+        AuditCosignature,
+        AnchorState,
+        Push,
+    ),
+    lifespan=(open_anchoring, open_backlog),
+    listeners=(listener, hear_of_checkpoints),
+    jobs=(job, finish_erasures, send_checkpoints),
+    permissions=frozenset({"audit:read", "audit:export", "audit:push", "subjects:erase", "holds:write"}),
 )

@@ -4,7 +4,7 @@ from trueport.domains.audit.erasure.erasing import Erasing, LegalHold
 from trueport.domains.audit.erasure.holding import Holding, HoldScope, RecordMetadata, is_held
 from trueport.domains.audit.erasure.keys import ContentErased, Person, Sealer, Sealing, SubjectKeys
 from trueport.domains.audit.exporting import Export, LogHasHole
-from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.keys import LogKeys, Validity, origin_of
 from trueport.domains.audit.service import AuditLog, LogRolledBack
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Sealer",
     "Sealing",
     "SubjectKeys",
+    "Validity",
     "is_held",
     "origin_of",
 ]

@@ -14,6 +14,7 @@ from trueport.domains.audit.schemas import (
     ProofShown,
     ReceiptShown,
     show_checkpoint,
+    show_keys,
     show_proof,
     show_receipt,
 )
@@ -24,6 +25,7 @@ from trueport.web.guards import bound_tenant_principal, tenant
 TheLog = NamedDependency[AuditLog]
 Place = Annotated[int, QueryParameter(ge=0, le=2**53 - 1)]
 Size = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1)]
+Witnessed = Annotated[bool, QueryParameter(description="only one that a witness has signed too")]
 Older = Annotated[int, QueryParameter(name="from", ge=0, le=2**53 - 1, description="size of the older tree")]
 Newer = Annotated[int, QueryParameter(name="to", ge=0, le=2**53 - 1, description="size of the newer tree")]
 
@@ -40,20 +42,22 @@ class AuditController(Controller):
     tags: Sequence[str] = ("audit",)
 
     @get("/checkpoint", access=tenant("audit:read"))
-    async def checkpoint(self, audit_log: TheLog, size: Size = None) -> CheckpointShown:
-        """Get the newest signed checkpoint, or the one over the first `size` records."""
-        return show_checkpoint(await audit_log.checkpoint(size))
+    async def checkpoint(self, audit_log: TheLog, size: Size = None, witnessed: Witnessed = False) -> CheckpointShown:
+        """Get the newest signed checkpoint, the newest that a witness has signed, or that over `size` records."""
+        found = await (audit_log.witnessed() if witnessed else audit_log.checkpoint(size))
+        return show_checkpoint(found, await audit_log.note_of(found))
 
     @get("/checkpoint.note", access=tenant("audit:read"), media_type=MediaType.TEXT)
-    async def note(self, audit_log: TheLog) -> str:
-        """Get the newest checkpoint as the signed note that verifiers read."""
-        return (await audit_log.checkpoint()).note
+    async def note(self, audit_log: TheLog, witnessed: Witnessed = False) -> str:
+        """Get the newest checkpoint, or the newest that a witness has signed, as the note that verifiers read."""
+        found = await (audit_log.witnessed() if witnessed else audit_log.checkpoint())
+        return await audit_log.note_of(found)
 
     @get("/keys", access=tenant("audit:read"))
     async def keys(self, request: Request[Any, Any, Any], audit_log: TheLog) -> KeysShown:
-        """Get the public keys that verify this log's checkpoints."""
+        """Get the public keys that verify this log's checkpoints, and when each of them signs."""
         tenant_id = bound_tenant_principal(request).scope.tenant_id
-        return KeysShown(origin_of(tenant_id), [str(key) for key in await audit_log.verifier_keys()])
+        return show_keys(origin_of(tenant_id), await audit_log.key_validity())
 
     @get("/proofs/inclusion", access=tenant("audit:read"))
     async def inclusion(self, audit_log: TheLog, seq: Place, size: Place) -> ProofShown:

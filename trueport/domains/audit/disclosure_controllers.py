@@ -12,14 +12,13 @@ from msgspec import Meta
 
 from trueport.audit.disclosure import Files, Wanted
 from trueport.audit.evidence.frameworks import FRAMEWORKS, FrameworkName
-from trueport.audit.spool import SpoolUnavailable
 from trueport.domains.audit.disclosing import Asking, Disclosing, zipped
 from trueport.domains.audit.keys import LogKeys
 from trueport.kit.errors import InvalidRequest
 from trueport.storage.documents import open_store
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
-from trueport.web.trail import Trail
+from trueport.web.trail import trail_of
 
 AnyRequest = Request[Any, Any, Any]
 Here = NamedDependency[Resources]
@@ -88,7 +87,7 @@ class DisclosureController(Controller):
     ) -> Response[bytes]:
         """Get some records with the proof of each, as a zip that `verifier.py` in it checks."""
         asking = Asking(bound_tenant_principal(request).user_id, data.reason)
-        return _packed(await disclosing.bundle(_trail_of(resources), data.wanted(), asking), "disclosure")
+        return _packed(await disclosing.bundle(trail_of(resources), data.wanted(), asking), "disclosure")
 
     @post("/evidence", access=tenant("audit:export"))
     async def evidence(
@@ -100,21 +99,13 @@ class DisclosureController(Controller):
             raise InvalidRequest("to is behind from.", param="to")
         asking = Asking(bound_tenant_principal(request).user_id, data.reason)
         framework = FRAMEWORKS[data.framework]
-        files = await disclosing.pack(_trail_of(resources), framework, since, until, asking, data.organisation)
+        files = await disclosing.pack(trail_of(resources), framework, since, until, asking, data.organisation)
         return _packed(files, data.framework)
 
 
 def _packed(files: Files, name: str) -> Response[bytes]:
     headers = {"content-disposition": f'attachment; filename="{name}.zip"', "cache-control": "no-store"}
     return Response(zipped(files), media_type="application/zip", headers=headers, status_code=200)
-
-
-def _trail_of(resources: Resources) -> Trail:
-    """The journal of this process. Raises SpoolUnavailable where it keeps none: what is not recorded is not done."""
-    trail = resources.parts.get(Trail)
-    if not isinstance(trail, Trail):
-        raise SpoolUnavailable
-    return trail
 
 
 def _cut(moment: datetime | None) -> datetime | None:

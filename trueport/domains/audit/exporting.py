@@ -13,8 +13,9 @@ from trueport.audit.archive import (
     segment_of,
 )
 from trueport.domains.analytics.api import AuditRecord
+from trueport.domains.audit.anchoring.repository import Cosignatures
 from trueport.domains.audit.keys import LogKeys, origin_of
-from trueport.domains.audit.models import AuditCheckpoint
+from trueport.domains.audit.models import AuditCheckpoint, numbered
 from trueport.domains.audit.repository import Batches, Checkpoints, OrderedRecords, batch_of
 from trueport.kit.clock import to_epoch_us
 from trueport.kit.errors import NotFound, TrueportError
@@ -33,16 +34,20 @@ class LogHasHole(TrueportError):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A segment that ends with a checkpoint: what goes to the storage, in the order of writing."""
+    """A segment that ends with a checkpoint: what goes to the storage, in the order of writing.
+
+    `beside` are checkpoints within it that join two keys, or that a witness has signed.
+    """
 
     start: int
     end: int
     segment: Segment
     checkpoint: NamedObject
+    beside: tuple[NamedObject, ...] = ()
 
     @property
     def objects(self) -> tuple[NamedObject, ...]:
-        return (*self.segment.objects, self.checkpoint)
+        return (*self.segment.objects, *self.beside, self.checkpoint)
 
 
 class Export:
@@ -53,6 +58,7 @@ class Export:
         self._records = OrderedRecords(database, scope)
         self._batches = Batches(database, scope)
         self._checkpoints = Checkpoints(database, scope)
+        self._cosignatures = Cosignatures(database, scope)
         self._keys = keys
         self._contents = contents
 
@@ -60,6 +66,7 @@ class Export:
         """The whole archive up to the newest checkpoint. Raises a kit Unavailable and LogHasHole."""
         start, previous = 0, FIRST_MANIFEST
         signers = await self._keys.signers(self._scope.tenant_id)
+        beside = await self._beside()
         while (checkpoint := await self._next_end(start)) is not None:
             records, root = await self._read(start, checkpoint.size)
             segment = await segment_of(
@@ -71,9 +78,24 @@ class Export:
                 origin=origin_of(self._scope.tenant_id),
                 signers=signers,
             )
-            note = checkpoint_object(self._scope.tenant_id, checkpoint.size, checkpoint.note)
-            yield Written(start, checkpoint.size, segment, note)
+            within = [each for each in beside if start < each.size < checkpoint.size]
+            notes = [await self._named(each) for each in within]
+            yield Written(start, checkpoint.size, segment, await self._named(checkpoint), tuple(notes))
             start, previous = checkpoint.size, segment.manifest_sha256
+
+    async def _beside(self) -> list[AuditCheckpoint]:
+        """For each key that has ended, the last checkpoint that it has signed, by which the next key is known; and
+        the newest that a witness has signed."""
+        ends = [each.retires_at for each in await self._keys.validity(self._scope.tenant_id) if each.retires_at]
+        found = [await self._checkpoints.last_before(end) for end in ends]
+        witnessed = await self._cosignatures.newest_size()
+        if witnessed is not None:
+            found.append(await self._checkpoints.find_one({"_id": numbered(self._scope.tenant_id, witnessed)}))
+        return [each for each in found if each is not None]
+
+    async def _named(self, checkpoint: AuditCheckpoint) -> NamedObject:
+        lines = await self._cosignatures.of(checkpoint.size)
+        return checkpoint_object(self._scope.tenant_id, checkpoint.size, checkpoint.note + "".join(lines))
 
     async def _next_end(self, start: int) -> AuditCheckpoint | None:
         """The last checkpoint within a segment's length of `start`, or the first one behind it."""

@@ -57,7 +57,10 @@ class AuditCheckpoint(Model):
 
     model_config = {
         "collection": "audit_checkpoints",
-        "indexes": lambda: [Index(AuditCheckpoint.tenant_id, AuditCheckpoint.id)],
+        "indexes": lambda: [
+            Index(AuditCheckpoint.tenant_id, AuditCheckpoint.id),
+            Index(AuditCheckpoint.tenant_id, AuditCheckpoint.created_at),
+        ],
     }
 
 
@@ -82,7 +85,8 @@ class AuditTile(Model):
 class SigningKey(Model):
     """A key of this installation that signs for every log. `id` numbers them; `sealed` is its seed.
 
-    It signs until `retires_at`; until then a newer one signs beside it. What it has signed stays valid.
+    It signs from `begins_at` (the first one from when it was made) until `retires_at`; until then a newer one signs
+    beside it. What it has signed stays valid. One that is `prepared` is being announced and signs nothing yet.
     """
 
     id: str = Field(primary_field=True)
@@ -90,6 +94,8 @@ class SigningKey(Model):
     created_at: datetime
     sealed: bytes
     public_key: str
+    is_prepared: bool = False
+    begins_at: datetime | None = None
     retires_at: datetime | None = None
 
     model_config = {"collection": "audit_signing_keys"}

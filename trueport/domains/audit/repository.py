@@ -1,6 +1,7 @@
 """All queries of this domain."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from trueport.audit.canonical import leaf_hash, parse
@@ -60,6 +61,13 @@ class Checkpoints(TenantRepository[AuditCheckpoint]):
 
     async def first_above(self, low: int) -> AuditCheckpoint | None:
         return await self._one(numbered(self.scope.tenant_id, low), f"{self.scope.tenant_id}|~", 1)
+
+    async def last_before(self, moment: datetime) -> AuditCheckpoint | None:
+        """The last one that was signed before a moment."""
+        with store_errors():
+            cursor = self._collection.find(self._scoped([{"created_at": {"$lt": moment}}])).sort("created_at", -1)
+            found = await cursor.limit(1).to_list()
+        return self._shape(found[0]) if found else None
 
     async def _one(self, above: str, up_to: str, direction: int) -> AuditCheckpoint | None:
         with store_errors():

@@ -1,11 +1,13 @@
 """The answers of this domain's HTTP surface."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from trueport.audit.canonical import parse
+from trueport.domains.audit.keys import Validity
 from trueport.domains.audit.models import AuditCheckpoint
 from trueport.domains.audit.service import Receipt
 from trueport.kit.clock import rfc3339
@@ -20,11 +22,21 @@ class CheckpointShown(msgspec.Struct):
     note: str
 
 
+class ValidityShown(msgspec.Struct):
+    """When a key signs. `retires_at` is null while no end is known; what it signed before its end stays valid."""
+
+    key: str
+    key_id: str
+    begins_at: str
+    retires_at: str | None
+
+
 class KeysShown(msgspec.Struct):
-    """Every key that has signed for this log, the oldest first, in the form name+key id+base64."""
+    """Every key that has signed for this log, the oldest first, in the form name+key id+base64, and when it signs."""
 
     origin: str
     keys: list[str]
+    validity: list[ValidityShown]
 
 
 class ProofShown(msgspec.Struct):
@@ -49,8 +61,18 @@ class ReceiptShown(msgspec.Struct):
     checkpoint: CheckpointShown
 
 
-def show_checkpoint(stored: AuditCheckpoint) -> CheckpointShown:
-    return CheckpointShown(stored.size, stored.root, rfc3339(stored.created_at), stored.note)
+def show_checkpoint(stored: AuditCheckpoint, note: str | None = None) -> CheckpointShown:
+    """note: with what witnesses have signed, where that is known."""
+    return CheckpointShown(stored.size, stored.root, rfc3339(stored.created_at), note or stored.note)
+
+
+def show_keys(origin: str, found: Sequence[Validity]) -> KeysShown:
+    return KeysShown(origin, [str(each.key) for each in found], [show_validity(each) for each in found])
+
+
+def show_validity(each: Validity) -> ValidityShown:
+    ends = None if each.retires_at is None else rfc3339(each.retires_at)
+    return ValidityShown(str(each.key), each.key.key_id.hex(), rfc3339(each.begins_at), ends)
 
 
 def show_proof(hashes: list[bytes]) -> ProofShown:

@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from trueport.domains.analytics.api import RecordsStored
+from trueport.domains.audit.events import CheckpointSigned
 from trueport.domains.audit.keys import LogKeys
 from trueport.domains.audit.service import AuditLog, LogRolledBack
 from trueport.domains.auth.api import work_scope, work_scopes
@@ -50,7 +51,10 @@ class Backlog:
         waiting, self._waiting = self._waiting, set()
         for tenant_id in sorted(waiting):
             try:
-                _ordered.inc(await self._log(work_scope(tenant_id)).advance())
+                count = await self._log(work_scope(tenant_id)).advance()
+                _ordered.inc(count)
+                if count:
+                    await self._resources.events.tell(CheckpointSigned(tenant_id))
             except LogRolledBack as error:
                 _rolled_back.inc()
                 log.error("audit_log_rolled_back", tenant=tenant_id, code=error.code)

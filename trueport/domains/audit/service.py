@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Final
 
-from trueport.audit.notes import Checkpoint, VerifierKey, sign_checkpoint
+from trueport.audit.notes import Checkpoint, sign_checkpoint
 from trueport.audit.sequencer import Batch, Sequencer
 from trueport.audit.tree import consistency_ranges, inclusion_ranges, prove_consistency, prove_inclusion
 from trueport.domains.analytics.api import AuditRecord
-from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.anchoring.repository import Cosignatures
+from trueport.domains.audit.keys import LogKeys, Validity, origin_of
 from trueport.domains.audit.models import AuditCheckpoint, numbered
 from trueport.domains.audit.repository import Batches, Checkpoints, OrderedRecords, StoredLog, StoredTiles, batch_of
 from trueport.domains.audit.tiles import Tiles
@@ -43,6 +44,7 @@ class AuditLog:
         self._records = OrderedRecords(database, scope)
         self._batches = Batches(database, scope)
         self._checkpoints = Checkpoints(database, scope)
+        self._cosignatures = Cosignatures(database, scope)
         self._tiles = Tiles(StoredTiles(database, scope), self._batches, clock)
         self._keys = keys
         self._clock = clock
@@ -107,8 +109,19 @@ class AuditLog:
             raise NotFound("Nothing has been recorded yet.")
         return newest
 
-    async def verifier_keys(self) -> list[VerifierKey]:
-        return await self._keys.verifier_keys(self._scope.tenant_id)
+    async def witnessed(self) -> AuditCheckpoint:
+        """The newest checkpoint that a witness has signed. Raises NotFound."""
+        size = await self._cosignatures.newest_size()
+        if size is None:
+            raise NotFound("No witness has signed a checkpoint yet.")
+        return await self.checkpoint(size)
+
+    async def note_of(self, checkpoint: AuditCheckpoint) -> str:
+        """Its note with the lines of the witnesses."""
+        return checkpoint.note + "".join(await self._cosignatures.of(checkpoint.size))
+
+    async def key_validity(self) -> list[Validity]:
+        return await self._keys.validity(self._scope.tenant_id)
 
     async def receipt_of(self, interaction_id: str) -> Receipt:
         """The first record of an interaction and its proof.

@@ -2,6 +2,8 @@
 
 import hmac
 import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -9,15 +11,16 @@ from typing import Final
 from trueport.domains.auth.events import UserRegistered
 from trueport.domains.auth.models import RefreshToken, Session, User
 from trueport.domains.auth.passwords import PasswordHasher, check_password
-from trueport.domains.auth.repository import RefreshTokens, Sessions, Users
+from trueport.domains.auth.repository import MembershipsOfUser, RefreshTokens, Sessions, Users
 from trueport.domains.auth.tokens import LIFETIME_S, TokenRefused
 from trueport.domains.auth.tools import AuthTools
 from trueport.kit.crypto import sha256_hex
-from trueport.kit.errors import Conflict, Forbidden, InvalidRequest, Unauthenticated
+from trueport.kit.errors import Conflict, Forbidden, InvalidRequest, Unauthenticated, Unavailable
 from trueport.kit.ids import UserId, new_id
 from trueport.kit.logging import get_logger
 from trueport.kit.tenancy import PlatformScope
 from trueport.storage.mongo import Duplicate
+from trueport.web.deeds import Deeds, Thing
 from trueport.web.domain import Resources
 
 log = get_logger(__name__)
@@ -28,6 +31,7 @@ _EMAIL: Final = re.compile(
     r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+"
 )
 _REFRESH_FOR: Final = timedelta(seconds=LIFETIME_S["refresh"])
+_TENANTS_AT_ONCE: Final = 200
 
 
 class EmailTaken(Conflict):
@@ -122,7 +126,7 @@ async def create_user(resources: Resources, passwords: PasswordHasher, new: NewU
 
 
 class Accounts:
-    """What people do with their own account."""
+    """What people do with their own account. It is recorded in each tenant that they belong to."""
 
     def __init__(self, resources: Resources, tools: AuthTools) -> None:
         scope = PlatformScope("auth", "accounts")
@@ -132,17 +136,18 @@ class Accounts:
         self._users = Users(resources.database, scope)
         self._sessions = Sessions(resources.database, scope)
         self._refresh_tokens = RefreshTokens(resources.database, scope)
+        self._memberships = MembershipsOfUser(resources.database, scope)
 
     async def register(self, new: NewUser) -> User:
         """Raises InvalidRequest, WeakPassword, EmailTaken."""
         return await create_user(self._resources, self._tools.passwords, new)
 
-    async def sign_in(self, email: str, password: str, address: str) -> TokenPair:
+    async def sign_in(self, email: str, password: str, deeds: Deeds) -> TokenPair:
         """Tokens of a new session. Raises WrongCredentials, TooManyAttempts.
 
         An unknown e-mail costs the same work and gets the same answer as a wrong password.
         """
-        account = email.strip().lower()[:_LONGEST_EMAIL]
+        account, address = email.strip().lower()[:_LONGEST_EMAIL], deeds.actor.address
         self._tools.throttle.check(account, address)
         # Counted before the slow part, so that attempts sent all at once are not all free.
         self._tools.throttle.failed(account, address)
@@ -150,14 +155,21 @@ class Accounts:
         fits = await self._tools.passwords.verify(password, user.password_hash if user else None)
         if user is None or not fits or not user.is_active:
             log.info("sign_in_refused", address=address)
+            if user is not None:
+                # Behind the answer: what only known accounts wait for would tell which ones are known.
+                self._tools.later.do(self._note_refused(deeds, "sign_in_refused", UserId(user.id)))
             raise WrongCredentials
         self._tools.throttle.succeeded(account, address)
+        async with self._everywhere(deeds.by(user.id), "signed_in", UserId(user.id)):
+            return await self._signed_in(user, password)
+
+    async def _signed_in(self, user: User, password: str) -> TokenPair:
         if self._tools.passwords.is_outdated(user.password_hash):
             stronger = await self._tools.passwords.hash(password)
             await self._users.update({"_id": user.id, "password_hash": user.password_hash}, {"password_hash": stronger})
         return await self._open_session(UserId(user.id))
 
-    async def refresh(self, token: str) -> TokenPair:
+    async def refresh(self, token: str, deeds: Deeds) -> TokenPair:
         """The next pair of tokens of the same session. Raises TokenRefused, RefreshTokenReused."""
         claims = self._tools.signer.verify(token, "refresh")
         now = self._clock.now()
@@ -166,8 +178,10 @@ class Accounts:
             raise TokenRefused
         taken = await self._refresh_tokens.update({"_id": stored.id, "used_at": None}, {"used_at": now})
         if taken is None:
-            await self.end_session(stored.session_id)
             log.warning("refresh_token_reused", user_id=stored.user_id)
+            # Nobody's deed but a defence, so a journal that is full does not keep the session alive.
+            await self.end_session(stored.session_id)
+            await self._note_refused(deeds, "refresh_token_reused", UserId(stored.user_id), stored.session_id)
             raise RefreshTokenReused
         user = await self._users.find_one({"_id": stored.user_id})
         extended = await self._sessions.update(
@@ -182,6 +196,13 @@ class Accounts:
         await self._sessions.update({"_id": session_id, "revoked_at": None}, {"revoked_at": self._clock.now()})
         await self._refresh_tokens.delete_many({"session_id": session_id, "used_at": None})
 
+    async def sign_out(self, user_id: UserId, session_id: str, refresh_token: str | None, deeds: Deeds) -> None:
+        """End a session, and that of a refresh token of the same person. Raises TokenRefused."""
+        async with self._everywhere(deeds, "signed_out", user_id, session=session_id):
+            if refresh_token is not None:
+                await self.end_session_of(refresh_token, user_id)
+            await self.end_session(session_id)
+
     async def end_session_of(self, refresh_token: str, user_id: UserId) -> None:
         """End the session a refresh token of this person belongs to. Raises TokenRefused."""
         claims = self._tools.signer.verify(refresh_token, "refresh")
@@ -189,26 +210,52 @@ class Accounts:
             raise TokenRefused
         await self.end_session(claims.session_id)
 
-    async def change_password(self, user_id: UserId, current: str, new: str, address: str) -> None:
+    async def change_password(self, user_id: UserId, current: str, new: str, deeds: Deeds) -> None:
         """Set another password and end all of the person's sessions.
 
         Raises WrongPassword, WeakPassword, TooManyAttempts.
         """
-        user = await self._users.get(user_id)
+        user, address = await self._users.get(user_id), deeds.actor.address
         self._tools.throttle.check(user.email, address)
         if not await self._tools.passwords.verify(current, user.password_hash):
             self._tools.throttle.failed(user.email, address)
+            await self._note_refused(deeds, "password_change_refused", user_id)
             raise WrongPassword
         check_password(new, context=_context(user.email, user.first_name, user.last_name))
         digest = await self._tools.passwords.hash(new)
-        changed = await self._users.update(
-            {"_id": user.id, "password_hash": user.password_hash}, {"password_hash": digest}
-        )
-        if changed is None:
-            raise Conflict("The password was changed by somebody else in the meantime.")
-        sessions = await self._sessions.find({"user_id": user.id, "revoked_at": None})
-        for session in sessions:
-            await self.end_session(session.id)
+        async with self._everywhere(deeds, "password_changed", user_id):
+            changed = await self._users.update(
+                {"_id": user.id, "password_hash": user.password_hash}, {"password_hash": digest}
+            )
+            if changed is None:
+                raise Conflict("The password was changed by somebody else in the meantime.")
+            sessions = await self._sessions.find({"user_id": user.id, "revoked_at": None})
+            for session in sessions:
+                await self.end_session(session.id)
+
+    @asynccontextmanager
+    async def _everywhere(self, deeds: Deeds, action: str, user_id: UserId, **said: object) -> AsyncIterator[None]:
+        """Record a deed in each tenant the person belongs to, before the block. Raises SpoolUnavailable."""
+        async with AsyncExitStack() as deed:
+            for tenant_id in await self._tenants_of(user_id):
+                doing = deeds.doing(tenant_id, "auth", action, Thing("user", user_id), **said)
+                await deed.enter_async_context(doing)
+            yield
+
+    async def _note_refused(self, deeds: Deeds, action: str, user_id: UserId, session: str = "") -> None:
+        """Record in each tenant what was refused. There is no deed that would have to wait for it."""
+        with suppress(Unavailable):
+            for tenant_id in await self._tenants_of(user_id):
+                said = {"session": session} if session else {}
+                await deeds.tell(tenant_id, "auth", action, Thing("user", user_id), **said)
+
+    async def _tenants_of(self, user_id: UserId) -> list[str]:
+        found: list[str] = []
+        after: str | None = None
+        while page := await self._memberships.after(user_id, after, _TENANTS_AT_ONCE):
+            found += [membership.tenant_id for membership in page]
+            after = page[-1].id
+        return found
 
     async def _open_session(self, user_id: UserId) -> TokenPair:
         now = self._clock.now()

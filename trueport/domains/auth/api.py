@@ -20,6 +20,7 @@ from trueport.kit.crypto import DataKey
 from trueport.kit.ids import TenantId, UserId
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.mongo import Database
+from trueport.web.deeds import Deeds
 from trueport.web.domain import Resources
 
 __all__ = [
@@ -75,9 +76,11 @@ async def create_user(resources: Resources, new: NewUser) -> User:
         passwords.close()
 
 
-async def create_key(resources: Resources, scope: TenantScope, options: KeyOptions, created_by: UserId) -> NewKey:
+async def create_key(
+    resources: Resources, scope: TenantScope, options: KeyOptions, created_by: UserId, deeds: Deeds
+) -> NewKey:
     """A new API key and its text, to be shown once."""
-    return await ApiKeyService(resources, scope).create(options, created_by)
+    return await ApiKeyService(resources, scope).create(options, created_by, deeds)
 
 
 async def find_user(resources: Resources, email: str) -> User | None:

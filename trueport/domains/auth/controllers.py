@@ -48,11 +48,11 @@ from trueport.domains.auth.tools import AuthTools
 from trueport.kit.errors import NotFound
 from trueport.kit.ids import TenantId, UserId, is_id
 from trueport.kit.tenancy import Environment
+from trueport.web.deeds import Deeds, Thing
 from trueport.web.domain import Resources
 from trueport.web.guards import global_user, public, tenant
 from trueport.web.idempotency import Idempotency
 from trueport.web.pagination import Listed, PageRequest, listed
-from trueport.web.tenancy import address_of
 
 AnyRequest = Request[Any, Any, Any]
 # Dependencies, found by their parameter's name.
@@ -62,6 +62,7 @@ Once = NamedDependency[Idempotency]
 Person = NamedDependency[SignedIn]
 AMember = NamedDependency[SignedInMember]
 ThePage = NamedDependency[PageRequest]
+TheDeeds = NamedDependency[Deeds]
 
 
 def provide_accounts(resources: Here) -> Accounts:
@@ -99,41 +100,37 @@ class AuthController(Controller):
         return await idempotency.once(request, f"registration {data.email.strip().lower()}", create)
 
     @post("/login", access=public(), status_code=200)
-    async def login(self, request: AnyRequest, data: JSONBody[Login], accounts: TheAccounts, resources: Here) -> Tokens:
+    async def login(self, data: JSONBody[Login], accounts: TheAccounts, deeds: TheDeeds) -> Tokens:
         """Sign in with e-mail address and password."""
-        address = address_of(request, resources.settings)
-        return show_tokens(await accounts.sign_in(data.email, data.password, address))
+        return show_tokens(await accounts.sign_in(data.email, data.password, deeds))
 
     @post("/refresh", access=public(), status_code=200)
-    async def refresh(self, data: JSONBody[Refresh], accounts: TheAccounts) -> Tokens:
+    async def refresh(self, data: JSONBody[Refresh], accounts: TheAccounts, deeds: TheDeeds) -> Tokens:
         """Exchange a refresh token for the next pair of tokens."""
-        return show_tokens(await accounts.refresh(data.refresh_token))
+        return show_tokens(await accounts.refresh(data.refresh_token, deeds))
 
     @post("/logout", access=global_user(), status_code=204)
-    async def logout(self, accounts: TheAccounts, signed_in: Person, data: JSONBody[Logout | None] = None) -> None:
+    async def logout(
+        self, accounts: TheAccounts, signed_in: Person, deeds: TheDeeds, data: JSONBody[Logout | None] = None
+    ) -> None:
         """End the session: all of its tokens stop working at once."""
-        if data is not None and data.refresh_token is not None:
-            await accounts.end_session_of(data.refresh_token, signed_in.user_id)
-        await accounts.end_session(signed_in.session_id)
+        refresh_token = data.refresh_token if data is not None else None
+        await accounts.sign_out(signed_in.user_id, signed_in.session_id, refresh_token, deeds)
 
     @post("/password/change", access=global_user(), status_code=204)
     async def change_password(
-        self,
-        request: AnyRequest,
-        data: JSONBody[PasswordChange],
-        accounts: TheAccounts,
-        resources: Here,
-        signed_in: Person,
+        self, data: JSONBody[PasswordChange], accounts: TheAccounts, signed_in: Person, deeds: TheDeeds
     ) -> None:
         """Set another password and end every session."""
-        address = address_of(request, resources.settings)
-        await accounts.change_password(signed_in.user_id, data.current_password, data.new_password, address)
+        await accounts.change_password(signed_in.user_id, data.current_password, data.new_password, deeds)
 
     @post("/select-tenant", access=global_user(), status_code=200)
-    async def select_tenant(self, data: JSONBody[SelectTenant], resources: Here, signed_in: Person) -> ScopedToken:
+    async def select_tenant(
+        self, data: JSONBody[SelectTenant], resources: Here, signed_in: Person, deeds: TheDeeds
+    ) -> ScopedToken:
         """Get a token for work in one of your tenants."""
         own = await OwnTenants(resources, signed_in.user_id).choose(TenantId(data.tenant_id))
-        return _scoped_token(resources, signed_in, own, "prod")
+        return await _scoped_token(resources, signed_in, own, "prod", deeds)
 
 
 class TenantController(Controller):
@@ -150,11 +147,12 @@ class TenantController(Controller):
         resources: Here,
         signed_in: Person,
         idempotency: Once,
+        deeds: TheDeeds,
     ) -> Response[TenantShown]:
         """Found a tenant and become its owner."""
 
         async def create() -> TenantShown:
-            made = await create_tenant(resources, signed_in.user_id, data.name, data.slug)
+            made = await create_tenant(resources, signed_in.user_id, data.name, data.slug, deeds)
             return show_tenant(OwnTenant(made, "", "owner"))
 
         return await idempotency.once(request, signed_in.user_id, create)
@@ -184,11 +182,11 @@ class ServiceController(Controller):
 
     @post("/switch-environment", access=tenant("tenant:read"), status_code=200)
     async def switch_environment(
-        self, data: JSONBody[SwitchEnvironment], resources: Here, member: AMember
+        self, data: JSONBody[SwitchEnvironment], resources: Here, member: AMember, deeds: TheDeeds
     ) -> ScopedToken:
         """Get a token for another environment of the same tenant."""
         own = await OwnTenants(resources, member.user_id).choose(member.scope.tenant_id)
-        return _scoped_token(resources, member, own, data.env)
+        return await _scoped_token(resources, member, own, data.env, deeds)
 
     @get("/info", access=tenant("tenant:read"))
     async def info(self, resources: Here, member: AMember) -> Info:
@@ -216,25 +214,26 @@ class ServiceController(Controller):
         resources: Here,
         member: AMember,
         idempotency: Once,
+        deeds: TheDeeds,
     ) -> Response[MemberShown]:
         """Add a person who has an account."""
 
         async def create() -> MemberShown:
-            return show_member(await Members(resources, member).add(data.email, data.role))
+            return show_member(await Members(resources, member).add(data.email, data.role, deeds))
 
         return await idempotency.once(request, _owner(member), create)
 
     @patch("/members/{member_id:str}", access=tenant("members:write"))
     async def change_member(
-        self, member_id: FromPath[str], data: JSONBody[ChangeMember], resources: Here, member: AMember
+        self, member_id: FromPath[str], data: JSONBody[ChangeMember], resources: Here, member: AMember, deeds: TheDeeds
     ) -> MemberShown:
         """Change a member's role."""
-        return show_member(await Members(resources, member).change_role(_member_id(member_id), data.role))
+        return show_member(await Members(resources, member).change_role(_member_id(member_id), data.role, deeds))
 
     @delete("/members/{member_id:str}", access=tenant("members:write"))
-    async def remove_member(self, member_id: FromPath[str], resources: Here, member: AMember) -> None:
+    async def remove_member(self, member_id: FromPath[str], resources: Here, member: AMember, deeds: TheDeeds) -> None:
         """Remove a member."""
-        await Members(resources, member).remove(_member_id(member_id))
+        await Members(resources, member).remove(_member_id(member_id), deeds)
 
 
 class KeyController(Controller):
@@ -251,6 +250,7 @@ class KeyController(Controller):
         resources: Here,
         member: AMember,
         idempotency: Once,
+        deeds: TheDeeds,
     ) -> Response[KeyCreated]:
         """Create an API key; it is shown this once.
 
@@ -260,7 +260,7 @@ class KeyController(Controller):
         keys = ApiKeyService(resources, member.scope)
 
         async def create() -> KeyCreated:
-            return show_new_key(await keys.create(data.options(member.environment), member.user_id))
+            return show_new_key(await keys.create(data.options(member.environment), member.user_id, deeds))
 
         return await idempotency.once(request, _owner(member), create, shows_secret=True)
 
@@ -277,39 +277,47 @@ class KeyController(Controller):
 
     @patch("/{key_id:str}", access=tenant("keys:write"))
     async def change_key(
-        self, key_id: FromPath[str], data: JSONBody[ChangeKey], resources: Here, member: AMember
+        self, key_id: FromPath[str], data: JSONBody[ChangeKey], resources: Here, member: AMember, deeds: TheDeeds
     ) -> KeyShown:
         """Change name, limits or restrictions; what is absent stays as it is."""
-        return show_key(await ApiKeyService(resources, member.scope).change(key_id, data.changes()))
+        return show_key(await ApiKeyService(resources, member.scope).change(key_id, data.changes(), deeds))
 
     @post("/{key_id:str}/disable", access=tenant("keys:write"), status_code=200)
-    async def disable_key(self, key_id: FromPath[str], resources: Here, member: AMember) -> KeyShown:
+    async def disable_key(self, key_id: FromPath[str], resources: Here, member: AMember, deeds: TheDeeds) -> KeyShown:
         """Switch an API key off."""
-        return show_key(await ApiKeyService(resources, member.scope).set_status(key_id, "disabled"))
+        return show_key(await ApiKeyService(resources, member.scope).set_status(key_id, "disabled", deeds))
 
     @post("/{key_id:str}/enable", access=tenant("keys:write"), status_code=200)
-    async def enable_key(self, key_id: FromPath[str], resources: Here, member: AMember) -> KeyShown:
+    async def enable_key(self, key_id: FromPath[str], resources: Here, member: AMember, deeds: TheDeeds) -> KeyShown:
         """Switch an API key on again."""
-        return show_key(await ApiKeyService(resources, member.scope).set_status(key_id, "active"))
+        return show_key(await ApiKeyService(resources, member.scope).set_status(key_id, "active", deeds))
 
     @post("/{key_id:str}/rotate", access=tenant("keys:write"), status_code=200)
     async def rotate_key(
-        self, key_id: FromPath[str], resources: Here, member: AMember, data: JSONBody[RotateKey | None] = None
+        self,
+        key_id: FromPath[str],
+        resources: Here,
+        member: AMember,
+        deeds: TheDeeds,
+        data: JSONBody[RotateKey | None] = None,
     ) -> KeyCreated:
         """Replace the key's secret; the old one works until the overlap ends."""
         overlap_s = (data or RotateKey()).overlap_s
-        return show_new_key(await ApiKeyService(resources, member.scope).rotate(key_id, overlap_s))
+        return show_new_key(await ApiKeyService(resources, member.scope).rotate(key_id, overlap_s, deeds))
 
     @delete("/{key_id:str}", access=tenant("keys:write"))
-    async def delete_key(self, key_id: FromPath[str], resources: Here, member: AMember) -> None:
+    async def delete_key(self, key_id: FromPath[str], resources: Here, member: AMember, deeds: TheDeeds) -> None:
         """Delete an API key."""
-        await ApiKeyService(resources, member.scope).delete(key_id)
+        await ApiKeyService(resources, member.scope).delete(key_id, deeds)
 
 
-def _scoped_token(
-    resources: Resources, person: SignedIn | SignedInMember, own: OwnTenant, env: Environment
+async def _scoped_token(
+    resources: Resources, person: SignedIn | SignedInMember, own: OwnTenant, env: Environment, deeds: Deeds
 ) -> ScopedToken:
     tenant_id = TenantId(own.tenant.id)
+    await deeds.tell(
+        tenant_id, "auth", "tenant_entered", Thing("user", person.user_id), env=env, session=person.session_id
+    )
     signer = resources.part(AuthTools).signer
     token = signer.issue_scoped(UserId(person.user_id), person.session_id, tenant_id, own.role, env)
     return ScopedToken(token, "bearer", LIFETIME_S["scoped"], tenant_id, own.role, env)

@@ -1,6 +1,7 @@
 """API keys of a tenant: made, changed, rotated, switched off, and looked up by their text."""
 
 import ipaddress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,11 +17,16 @@ from trueport.settings import Keys
 from trueport.storage.mongo import Database
 from trueport.storage.revisions import bump_revision
 from trueport.storage.scoped import Page
+from trueport.web.deeds import Deeds, Thing
 from trueport.web.domain import Resources
 
 DEFAULT_REQUESTS_PER_MINUTE: Final = 60
 DEFAULT_OVERLAP_S: Final = 86_400
 LONGEST_OVERLAP_S: Final = 7 * 86_400
+_TOLD: Final = (
+    "name", "env", "prefix", "status", "requests_per_minute", "tokens_per_minute", "concurrency", "allowed_models",
+    "allowed_cidrs", "expires_at", "previous_expires_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ class ApiKeyService:
         self._keys = ApiKeys(resources.database, scope)
         self._pepper = api_key_pepper(resources.settings.keys)
 
-    async def create(self, options: KeyOptions, created_by: UserId) -> NewKey:
+    async def create(self, options: KeyOptions, created_by: UserId, deeds: Deeds) -> NewKey:
         """Raises InvalidRequest for an end in the past or something that is no network."""
         text = new_api_key(self._scope.tenant_id)
         key = ApiKey(
@@ -145,8 +151,9 @@ class ApiKeyService:
             created_by=created_by,
             created_at=self._resources.clock.now(),
         )
-        await self._keys.insert(key)
-        await self._tell(key.id)
+        async with self._doing(deeds, "key_created", None, key):
+            await self._keys.insert(key)
+            await self._tell(key.id)
         return NewKey(key, text)
 
     async def get(self, key_id: str) -> ApiKey:
@@ -159,49 +166,65 @@ class ApiKeyService:
         """Newest first."""
         return await self._keys.page(limit=limit, after=after)
 
-    async def change(self, key_id: str, changes: dict[str, Any]) -> ApiKey:  # values of KeyOptions' fields
+    async def change(self, key_id: str, changes: dict[str, Any], deeds: Deeds) -> ApiKey:  # by KeyOptions' fields
         """Set the named options. Raises NotFound, InvalidRequest, StaleRevision."""
         if "allowed_cidrs" in changes:
             changes["allowed_cidrs"] = _networks(changes["allowed_cidrs"])
         if "expires_at" in changes:
             changes["expires_at"] = self._checked_end(changes["expires_at"])
         key = await self.get(key_id)
-        changed = await self._keys.replace(key.model_copy(update=changes)) if changes else key
-        await self._tell(key_id)
+        if not changes:
+            return key
+        wanted = key.model_copy(update=changes)
+        async with self._doing(deeds, "key_changed", key, wanted):
+            changed = await self._keys.replace(wanted)
+            await self._tell(key_id)
         return changed
 
-    async def set_status(self, key_id: str, status: KeyStatus) -> ApiKey:
+    async def set_status(self, key_id: str, status: KeyStatus, deeds: Deeds) -> ApiKey:
         """Raises NotFound."""
-        key = await self._keys.update((await self.get(key_id)).id, {"status": status})
-        if key is None:
-            raise NotFound("There is no such API key.")
-        await self._tell(key_id, revoked=status == "disabled")
+        before = await self.get(key_id)
+        action = "key_disabled" if status == "disabled" else "key_enabled"
+        async with self._doing(deeds, action, before, before.model_copy(update={"status": status})):
+            key = await self._keys.update(before.id, {"status": status})
+            if key is None:
+                raise NotFound("There is no such API key.")
+            await self._tell(key_id, revoked=status == "disabled")
         return key
 
-    async def rotate(self, key_id: str, overlap_s: int) -> NewKey:
+    async def rotate(self, key_id: str, overlap_s: int, deeds: Deeds) -> NewKey:
         """Another text for the key; the present one works for `overlap_s` more. Raises NotFound, StaleRevision.
 
         A text replaced by an earlier rotation stops working now.
         """
         key = await self.get(key_id)
         text = new_api_key(self._scope.tenant_id)
-        rotated = await self._keys.replace(
-            key.model_copy(
-                update={
-                    "digest": digest_api_key(self._pepper, text),
-                    "prefix": display_prefix(text),
-                    "previous_digest": key.digest,
-                    "previous_expires_at": self._resources.clock.now() + timedelta(seconds=overlap_s),
-                }
-            )
+        wanted = key.model_copy(
+            update={
+                "digest": digest_api_key(self._pepper, text),
+                "prefix": display_prefix(text),
+                "previous_digest": key.digest,
+                "previous_expires_at": self._resources.clock.now() + timedelta(seconds=overlap_s),
+            }
         )
-        await self._tell(key_id, revoked=overlap_s == 0)
+        async with self._doing(deeds, "key_rotated", key, wanted):
+            rotated = await self._keys.replace(wanted)
+            await self._tell(key_id, revoked=overlap_s == 0)
         return NewKey(rotated, text)
 
-    async def delete(self, key_id: str) -> None:
+    async def delete(self, key_id: str, deeds: Deeds) -> None:
         """Raises NotFound."""
-        await self._keys.delete((await self.get(key_id)).id)
-        await self._tell(key_id, revoked=True)
+        key = await self.get(key_id)
+        async with self._doing(deeds, "key_deleted", key, None):
+            await self._keys.delete(key.id)
+            await self._tell(key_id, revoked=True)
+
+    def _doing(
+        self, deeds: Deeds, action: str, before: ApiKey | None, after: ApiKey | None
+    ) -> AbstractAsyncContextManager[None]:
+        key_id = before.id if before is not None else after.id if after is not None else ""
+        thing = Thing("api_key", key_id, _told(before), _told(after))
+        return deeds.doing(self._scope.tenant_id, "admin", action, thing)
 
     def _checked_end(self, moment: datetime | None) -> datetime | None:
         if moment is not None and moment <= self._resources.clock.now():
@@ -216,6 +239,11 @@ class ApiKeyService:
         await self._resources.events.tell(KeyChanged(tenant_id, KeyId(key_id)))
         if revoked:
             await self._resources.events.tell(KeyRevoked(tenant_id, KeyId(key_id)))
+
+
+def _told(key: ApiKey | None) -> dict[str, Any] | None:  # values of several types, by field
+    """What a record says of a key: never its digests."""
+    return None if key is None else {name: getattr(key, name) for name in _TOLD}
 
 
 def _networks(texts: tuple[str, ...] | list[str]) -> list[str]:

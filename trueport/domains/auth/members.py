@@ -14,6 +14,7 @@ from trueport.kit.principal import Role, TenantPrincipal
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.mongo import Duplicate
 from trueport.storage.revisions import bump_revision
+from trueport.web.deeds import Deeds, Thing
 from trueport.web.domain import Resources
 
 
@@ -52,16 +53,17 @@ class Member:
     user: User | None
 
 
-async def add_member(resources: Resources, scope: TenantScope, user_id: UserId, role: Role) -> Membership:
+async def add_member(resources: Resources, scope: TenantScope, user_id: UserId, role: Role, deeds: Deeds) -> Membership:
     """Make a person a member. Raises AlreadyMember."""
     membership = Membership(
         id=new_id("mem"), tenant_id=scope.tenant_id, user_id=user_id, role=role, created_at=resources.clock.now()
     )
-    try:
-        await Memberships(resources.database, scope).insert(membership)
-    except Duplicate as error:
-        raise AlreadyMember from error
-    await _tell(resources, scope.tenant_id, user_id, role)
+    async with deeds.doing(scope.tenant_id, "admin", "member_added", _thing(membership.id, None, membership)):
+        try:
+            await Memberships(resources.database, scope).insert(membership)
+        except Duplicate as error:
+            raise AlreadyMember from error
+        await _tell(resources, scope.tenant_id, user_id, role)
     return membership
 
 
@@ -80,41 +82,54 @@ class Members:
         by_id: Mapping[str, User] = {user.id: user for user in users}
         return [Member(m, by_id.get(m.user_id)) for m in page.items], page.next
 
-    async def add(self, email: str, role: Role) -> Member:
+    async def add(self, email: str, role: Role, deeds: Deeds) -> Member:
         """Add somebody who has an account. Raises NotFound, RoleTooHigh, AlreadyMember."""
         self._check_may_grant(role)
         user = await self._people.by_email(normalise_email(email))
         if user is None:
             raise NotFound("Nobody could be added under this address. The person needs an account first.")
-        membership = await add_member(self._resources, self._principal.scope, UserId(user.id), role)
+        membership = await add_member(self._resources, self._principal.scope, UserId(user.id), role, deeds)
         return Member(membership, user)
 
-    async def change_role(self, member_id: str, role: Role) -> Member:
+    async def change_role(self, member_id: str, role: Role, deeds: Deeds) -> Member:
         """Raises NotFound, RoleTooHigh, LastOwner."""
         before = await self._memberships.get(member_id)
         self._check_may_grant(before.role)
         self._check_may_grant(role)
-        after = await self._memberships.replace(before.model_copy(update={"role": role}))
-        if before.role == "owner" and await self._memberships.count_owners() == 0:
-            # Looked at after the write: of two owners who step down at once, at least one finds nobody left.
-            await self._memberships.update(member_id, {"role": "owner"})
-            raise LastOwner
-        await _tell(self._resources, self._principal.scope.tenant_id, UserId(after.user_id), role)
+        wanted, tenant_id = before.model_copy(update={"role": role}), self._principal.scope.tenant_id
+        async with deeds.doing(tenant_id, "admin", "member_role_changed", _thing(member_id, before, wanted)):
+            after = await self._memberships.replace(wanted)
+            if before.role == "owner" and await self._memberships.count_owners() == 0:
+                # Looked at after the write: of two owners who step down at once, at least one finds nobody left.
+                await self._memberships.update(member_id, {"role": "owner"})
+                raise LastOwner
+            await _tell(self._resources, tenant_id, UserId(after.user_id), role)
         return Member(after, await self._people.find_one({"_id": after.user_id}))
 
-    async def remove(self, member_id: str) -> None:
+    async def remove(self, member_id: str, deeds: Deeds) -> None:
         """Raises NotFound, RoleTooHigh, LastOwner."""
         before = await self._memberships.get(member_id)
         self._check_may_grant(before.role)
-        await self._memberships.delete(member_id)
-        if before.role == "owner" and await self._memberships.count_owners() == 0:
-            await self._memberships.insert(before)
-            raise LastOwner
-        await _tell(self._resources, self._principal.scope.tenant_id, UserId(before.user_id), None)
+        tenant_id = self._principal.scope.tenant_id
+        async with deeds.doing(tenant_id, "admin", "member_removed", _thing(member_id, before, None)):
+            await self._memberships.delete(member_id)
+            if before.role == "owner" and await self._memberships.count_owners() == 0:
+                await self._memberships.insert(before)
+                raise LastOwner
+            await _tell(self._resources, tenant_id, UserId(before.user_id), None)
 
     def _check_may_grant(self, role: Role) -> None:
         if not may_grant(self._principal.role, role):
             raise RoleTooHigh
+
+
+def _thing(member_id: str, before: Membership | None, after: Membership | None) -> Thing:
+    """People by their id: a record stays for years, and names and addresses need not."""
+
+    def told(membership: Membership | None) -> dict[str, str] | None:
+        return None if membership is None else {"user_id": membership.user_id, "role": membership.role}
+
+    return Thing("member", member_id, told(before), told(after))
 
 
 async def _tell(resources: Resources, tenant_id: TenantId, user_id: UserId, role: Role | None) -> None:

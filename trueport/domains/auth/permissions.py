@@ -24,6 +24,7 @@ _ADMIN: Final = _MEMBER | {
     "configs:write",
     "audit:read",
     "audit:export",
+    "audit:push",
     "subjects:erase",
     "holds:write",
     "content:reveal",

@@ -15,6 +15,7 @@ from trueport.settings import Keys
 from trueport.storage.mongo import Duplicate
 from trueport.storage.revisions import bump_revision
 from trueport.web.address import RESERVED_SLUGS, is_slug
+from trueport.web.deeds import Deeds, Thing
 from trueport.web.domain import Resources
 from trueport.web.tenancy import TenantSuspended
 
@@ -56,7 +57,7 @@ def seal_tenant_key(keys: Keys, tenant_id: str, key: DataKey) -> bytes:
     return _kek(keys).wrap(key, _key_place(tenant_id))
 
 
-async def create_tenant(resources: Resources, founder: UserId, name: str, slug: str) -> Tenant:
+async def create_tenant(resources: Resources, founder: UserId, name: str, slug: str, deeds: Deeds) -> Tenant:
     """A new tenant with its founder as owner. Raises InvalidRequest, SlugTaken."""
     problem = slug_problem(slug)
     if problem is not None:
@@ -74,15 +75,17 @@ async def create_tenant(resources: Resources, founder: UserId, name: str, slug: 
     )
     memberships = Memberships(resources.database, TenantScope(tenant_id))
     owner = Membership(id=new_id("mem"), tenant_id=tenant_id, user_id=founder, role="owner", created_at=now)
-    # The owner first: a crash in between leaves a membership that leads nowhere, and not a slug that nobody owns.
-    await memberships.insert(owner)
-    try:
-        await Tenants(resources.database, PlatformScope("auth", "founding a tenant")).insert(tenant)
-    except Duplicate as error:
-        await memberships.delete(owner.id)
-        raise SlugTaken from error
-    await bump_revision(resources.database, tenant_id)
-    await resources.events.tell(TenantCreated(tenant_id, slug, founder))
+    thing = Thing("tenant", tenant_id, None, {"name": tenant.name, "slug": slug, "owner": founder})
+    async with deeds.doing(tenant_id, "admin", "tenant_created", thing):
+        # The owner first: a crash in between leaves a membership that leads nowhere, and not a slug that nobody owns.
+        await memberships.insert(owner)
+        try:
+            await Tenants(resources.database, PlatformScope("auth", "founding a tenant")).insert(tenant)
+        except Duplicate as error:
+            await memberships.delete(owner.id)
+            raise SlugTaken from error
+        await bump_revision(resources.database, tenant_id)
+        await resources.events.tell(TenantCreated(tenant_id, slug, founder))
     return tenant
 
 

@@ -26,6 +26,7 @@ from trueport.domains.config.schemas import (
     show_whole_version,
 )
 from trueport.kit.errors import InvalidRequest, NotFound
+from trueport.web.deeds import Deeds
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
 from trueport.web.idempotency import Idempotency
@@ -36,10 +37,12 @@ _TAG: Final = re.compile(r'"(\d{1,9})"')
 ThePolicies = NamedDependency[Policies]
 
 
-def provide_policies(request: Request[Any, Any, Any], resources: NamedDependency[Resources]) -> Policies:
+def provide_policies(
+    request: Request[Any, Any, Any], resources: NamedDependency[Resources], deeds: NamedDependency[Deeds]
+) -> Policies:
     settings = resources.settings
     tells_topics = partial(gives_embeddings, settings.detection_url, settings.data_dir)
-    return Policies(resources.database, bound_tenant_principal(request).scope, resources.clock, tells_topics)
+    return Policies(resources.database, bound_tenant_principal(request).scope, resources.clock, tells_topics, deeds)
 
 
 class PoliciesController(Controller):

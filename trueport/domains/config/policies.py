@@ -29,9 +29,14 @@ from trueport.kit.tenancy import TenantScope
 from trueport.storage.mongo import Database, Duplicate
 from trueport.storage.revisions import bump_revision
 from trueport.storage.scoped import StaleRevision
+from trueport.web.deeds import Deeds, Thing, differences
 
 MOST_POLICIES: Final = 500
 _TRIES: Final = 5
+_OBJECT_KINDS: Final = {
+    "policy_created": "policy", "policy_changed": "policy", "policy_deleted": "policy", "preset_taken": "preset",
+    "version_restored": "policy_version",
+}  # fmt: skip
 _HIGHEST: Final = 1 << 31  # of a version; what is beyond never was one, and no store takes it
 
 
@@ -159,8 +164,14 @@ class Policies:
     """
 
     def __init__(
-        self, database: Database, scope: TenantScope, clock: Clock, tells_topics: Callable[[], Awaitable[bool]]
+        self,
+        database: Database,
+        scope: TenantScope,
+        clock: Clock,
+        tells_topics: Callable[[], Awaitable[bool]],
+        deeds: Deeds,
     ) -> None:
+        self._deeds = deeds
         self._tells_topics = tells_topics
         self._database = database
         self._scope = scope
@@ -177,7 +188,7 @@ class Policies:
     async def create(self, document: PolicyDocument, by: str) -> StoredPolicy:
         """Raises InvalidPolicy."""
         policy = StoredPolicy(new_id("pol"), 1, document)
-        await self._change(lambda policies: [*policies, policy], by)
+        await self._change(lambda policies: [*policies, policy], by, "policy_created", policy.id)
         return policy
 
     async def create_from(self, preset: str, changes: Mapping[str, Any], by: str) -> list[StoredPolicy]:
@@ -190,7 +201,7 @@ class Policies:
         if problems:
             raise InvalidPolicy(problems)
         made = [StoredPolicy(new_id("pol"), 1, read_policy(members)) for members in entries]
-        await self._change(lambda policies: [*policies, *made], by)
+        await self._change(lambda policies: [*policies, *made], by, "preset_taken", preset)
         return made
 
     async def change(
@@ -225,7 +236,7 @@ class Policies:
             after = StoredPolicy(before.id, before.version + (document != before.document), document)
             return [after if policy.id == policy_id else policy for policy in policies]
 
-        return _named(await self._change(changed, by), policy_id)
+        return _named(await self._change(changed, by, "policy_changed", policy_id), policy_id)
 
     async def delete(self, policy_id: str, by: str, expected: Container[int] | None = None) -> None:
         """Raises NotFound, PolicyChanged."""
@@ -234,7 +245,7 @@ class Policies:
             gone = _named(policies, policy_id, expected)
             return [policy for policy in policies if policy is not gone]
 
-        await self._change(without, by)
+        await self._change(without, by, "policy_deleted", policy_id)
 
     async def versions(self, limit: int, before: int | None = None) -> list[PolicyVersion]:
         """The last versions of all policies, newest first: at most `limit`, those below `before`."""
@@ -271,7 +282,7 @@ class Policies:
             now = {policy.id: policy for policy in policies}
             return [_again(policy, now.get(policy.id), latest[policy.id]) for policy in wanted]
 
-        await self._change(restored, by)
+        await self._change(restored, by, "version_restored", str(number))
         current = await self._configurations.current()
         return await self.version(current.policy_version if current else 0)
 
@@ -286,7 +297,9 @@ class Policies:
         problems = topic_problems([policy.document for policy in policies if policy not in known])
         return problems if problems and not await self._tells_topics() else []
 
-    async def _change(self, change: Callable[[list[StoredPolicy]], list[StoredPolicy]], by: str) -> list[StoredPolicy]:
+    async def _change(
+        self, change: Callable[[list[StoredPolicy]], list[StoredPolicy]], by: str, action: str, object_id: str
+    ) -> list[StoredPolicy]:
         """The policies after `change`, which is made again to what others left when they were quicker."""
         for _ in range(_TRIES):
             current = await self._configurations.current()
@@ -299,11 +312,13 @@ class Policies:
                 raise InvalidPolicy(problems)
             if next_policy_version(policies, current) == (current.policy_version if current else 0):
                 return policies
+            thing = Thing(_OBJECT_KINDS[action], object_id, *_told(stored_policies(current), policies))
             try:
-                await self._configurations.insert(self._next(current, policies, by))
+                async with self._deeds.doing(self._scope.tenant_id, "policy", action, thing):
+                    await self._configurations.insert(self._next(current, policies, by))
+                    await bump_revision(self._database, self._scope.tenant_id)
             except Duplicate:
                 continue
-            await bump_revision(self._database, self._scope.tenant_id)
             return policies
         raise StaleRevision
 
@@ -319,6 +334,26 @@ class Policies:
             "revision": 0,
         }
         return current.model_copy(update=changed) if current else Configuration(**changed)
+
+
+def _told(before: Sequence[StoredPolicy], after: Sequence[StoredPolicy]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a record says of a change: of the policies that differ, by id, the members that do."""
+    was = {policy.id: policy for policy in before}
+    now = {policy.id: policy for policy in after}
+    told: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for policy_id in {**was, **now}:
+        earlier, later = was.get(policy_id), now.get(policy_id)
+        if earlier != later:
+            states = differences(_members(earlier), _members(later))
+            for side, state in zip(told, states, strict=True):
+                if state is not None:
+                    side[policy_id] = state
+    return told
+
+
+def _members(policy: StoredPolicy | None) -> dict[str, Any] | None:
+    """Of several types, by member, as the API shows them."""
+    return None if policy is None else {"version": policy.version, **policy.members()["document"]}
 
 
 def _again(wanted: StoredPolicy, now: StoredPolicy | None, latest: int) -> StoredPolicy:

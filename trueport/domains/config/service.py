@@ -27,6 +27,7 @@ from trueport.kit.secret import Secret
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.mongo import Database
 from trueport.storage.revisions import bump_revision
+from trueport.web.deeds import Deeds, Thing
 
 
 def secret_place(tenant_id: str, credential_id: str) -> str:
@@ -53,6 +54,7 @@ class ConfigService:
         changed_by: str,
         providers: Collection[str],
         egress: EgressPolicy,
+        deeds: Deeds,
     ) -> Configuration:
         """Make the tenant's configuration what the file says; what the file does not name is removed.
 
@@ -60,6 +62,17 @@ class ConfigService:
         afterwards: a stored secret is never sent to an address it was not entered for.
         """
         check_tenant_file(file, providers, egress)
+        # What a file says of secrets is where they are read from.
+        before = msgspec.to_builtins(await self.export(file.tenant or ""))
+        after = {**msgspec.to_builtins(file), "tenant": before.get("tenant")}
+        thing = Thing("configuration", self._scope.tenant_id, before, after)
+        given = sorted(name for name, spec in file.credentials.items() if spec.secret is not None and name in secrets)
+        async with deeds.doing(
+            self._scope.tenant_id, "policy", "configuration_applied", thing, credentials_with_secret=given
+        ):
+            return await self._apply(file, secrets, changed_by)
+
+    async def _apply(self, file: TenantFile, secrets: Mapping[str, Secret], changed_by: str) -> Configuration:
         current = await self._configurations.current()
         policies = with_policies(file.policies, current)
         for name, spec in file.credentials.items():

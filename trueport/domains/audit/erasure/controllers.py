@@ -8,7 +8,6 @@ from litestar import Controller, MediaType, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from trueport.audit.journal import SpoolUnavailable
 from trueport.domains.audit.erasure.erasing import Erasing
 from trueport.domains.audit.erasure.holding import Holding, HoldScope
 from trueport.domains.audit.erasure.schemas import (
@@ -23,7 +22,7 @@ from trueport.kit.errors import InvalidRequest
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
 from trueport.web.pagination import Listed, PageRequest, listed
-from trueport.web.trail import Trail
+from trueport.web.trail import trail_of
 
 AnyRequest = Request[Any, Any, Any]
 Here = NamedDependency[Resources]
@@ -123,14 +122,6 @@ class HoldController(Controller):
         await holding.get(hold_id)
         by = bound_tenant_principal(request).user_id
         return show_hold(await holding.release(trail_of(resources), hold_id, by))
-
-
-def trail_of(resources: Resources) -> Trail:
-    """The journal of this process. Raises SpoolUnavailable where it keeps none: what cannot be recorded is not done."""
-    trail = resources.parts.get(Trail)
-    if not isinstance(trail, Trail):
-        raise SpoolUnavailable
-    return trail
 
 
 def _cut(moment: datetime | None) -> datetime | None:
