@@ -22,6 +22,8 @@ from trueport.kit.secret import Secret
 PREFIX: Final = "TRUEPORT_"
 DOMAINS: Final = ("auth", "config", "proxy", "audit", "analytics", "billing", "console", "admin", "site")
 _SHORTEST_SECRET: Final = 32
+SHORTEST_RETENTION_DAYS: Final = 183
+"""Six months, which the AI Act (articles 19 and 26(6)) asks of high-risk systems, at their longest."""
 
 Stage = Literal["local", "dev", "staging", "prod"]
 AuditMode = Literal["strict", "strict_power", "best_effort"]
@@ -37,6 +39,11 @@ MEANINGS: Final[Mapping[str, str]] = {
     "REDIS_URL": "memory: (one worker only) or redis://… or rediss://…",
     "LEDGER_URL": "SQLAlchemy async URL of the money ledger",
     "STORAGE_URL": "default content storage of tenants: file: or file:///…",
+    "ARCHIVE_URL": "where archives of the trail go: file:, file:///…, s3://bucket/prefix, az://…, gs://…; empty: none",
+    "ARCHIVE_EVERY_S": "seconds after which what was recorded goes to the archive",
+    "ARCHIVE_SEGMENT_MIB": "or as soon as it is this much, in MiB before compression",
+    "ALLOW_MUTABLE_ARCHIVE": "1 lets archives go to a store that does not lock them",
+    "RETENTION_DAYS": "days for which records stay in the database and, where they can be, locked in the archive",
     "DETECTION_URL": "onnx:, onnx:/folder/of/a/model, rules: or triton://host:8001",
     "DEEP_DETECTION_URL": "what reads recorded content after the call, in the same forms; empty: DETECTION_URL",
     "SCANS_PER_MINUTE": "how many calls' recorded content each process reads after the call; 0 leaves them to others",
@@ -108,6 +115,17 @@ class SpoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSettings:
+    """Where archives of the trail go and when. Without `url` there are none, and nothing is pruned."""
+
+    url: str | None
+    every_s: int
+    segment_bytes: int
+    allows_mutable: bool
+    retention_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Master secrets. Purpose keys are derived from them and never stored."""
 
@@ -129,6 +147,7 @@ class Settings:
     mongodb_uri: Secret
     redis_url: Secret
     storage_url: str
+    archive: ArchiveSettings
     detection_url: str
     deep_detection_url: str | None
     scans_per_minute: int
@@ -173,6 +192,8 @@ class Settings:
             "mongodb_uri": without_password(self.mongodb_uri.reveal()),
             "redis_url": without_password(self.redis_url.reveal()),
             "storage_url": without_password(self.storage_url),
+            "archive_url": without_password(self.archive.url or ""),
+            "retention_days": self.archive.retention_days,
             "detection_url": without_password(self.detection_url),
             "deep_detection_url": without_password(self.deep_detection_url or ""),
             "domains": list(self.domains),
@@ -282,12 +303,20 @@ def load_settings(
         second_directory=second_directory,
         is_bypassed=is_bypassed,
     )
+    archive = ArchiveSettings(
+        url=reader.take("ARCHIVE_URL", "", lambda raw: _url("file:", "file", "s3", "az", "gs")(raw) if raw else None),
+        every_s=reader.take("ARCHIVE_EVERY_S", "900", _whole(1, 86_400)),
+        segment_bytes=reader.take("ARCHIVE_SEGMENT_MIB", "64", _whole(1, 512)) << 20,
+        allows_mutable=reader.take("ALLOW_MUTABLE_ARCHIVE", "0", _whole(0, 1)) == 1,
+        retention_days=reader.take("RETENTION_DAYS", "400", _whole(SHORTEST_RETENTION_DAYS, 36_500)),
+    )
     settings = Settings(
         environment=stage,
         data_dir=data_dir,
         mongodb_uri=Secret(mongodb_uri),
         redis_url=Secret(redis_url),
         storage_url=storage_url,
+        archive=archive,
         detection_url=detection_url,
         deep_detection_url=reader.take("DEEP_DETECTION_URL", "", lambda raw: _engine(raw) if raw else None),
         scans_per_minute=reader.take("SCANS_PER_MINUTE", "600", _whole(0, 60_000)),

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.archives import OTHER, SIGNER, honest, public_keys
+from tests.support.bundles import CHANGES, Bundle, changed_bundle, honest_bundle
 from tests.support.large_archives import large
 from trueport.audit.canonical import canonical, parse
 from trueport.audit.disclosure import Custody, Files, NothingSigned, Wanted, bundle_of, ground_of, select, signed_bundle
 from trueport.audit.notes import KeySigner
 from trueport.audit.reading import read
-from trueport.audit.verifier import Unreadable, read_keys, verify_bundle
+from trueport.audit.verifier import Unreadable, Witness, read_keys, verify_bundle
 from trueport.kit.clock import from_epoch_us
 
 CUSTODY = Custody(datetime(2026, 3, 1, tzinfo=UTC), "usr_1", "request of an authority")
@@ -153,6 +154,26 @@ def test_what_is_changed_in_a_bundle_is_found(code: str, tamper: Callable[[Files
     report = verify_bundle(written(changed, tmp_path), public_keys())
 
     assert code in {problem.code for problem in report.problems}
+
+
+def checked(bundle_: Bundle, folder: Path) -> set[str]:
+    witnesses = [Witness.parse(text) for text in bundle_.witnesses]
+    report = verify_bundle(bundle_.write(folder), public_keys(), earlier=bundle_.earlier, witnesses=witnesses)
+    return {problem.code for problem in report.problems}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_honest_bundle_raises_no_alarm(seed: int, tmp_path: Path) -> None:
+    assert checked(honest_bundle(seed), tmp_path / "bundle") == set()
+
+
+@pytest.mark.parametrize("number", range(len(CHANGES)), ids=lambda number: CHANGES[number].__name__)
+def test_no_change_to_a_bundle_goes_unnoticed(number: int, tmp_path: Path) -> None:
+    cases = [changed_bundle(seed) for seed in range(number, len(CHANGES) * 10, len(CHANGES))]
+    found = [checked(case[1], tmp_path / str(place)) for place, case in enumerate(cases) if case is not None]
+
+    assert len(found) >= 2
+    assert all(found)
 
 
 def test_a_bundle_signed_by_another_key_is_not_believed(tmp_path: Path) -> None:

@@ -9,11 +9,21 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support import archives
-from tests.support.archives import ORIGIN, SIGNER, TAMPERINGS, Archive, archive_of, honest, public_keys, tampered
+from tests.support.archives import (
+    ORIGIN,
+    SIGNER,
+    TAMPERINGS,
+    Archive,
+    archive_of,
+    honest,
+    public_keys,
+    tampered,
+    thief_goes_on_with_an_ended_key,
+)
 from tests.support.large_archives import EXAMINED, large
 from trueport.audit.canonical import canonical, leaf_hash, parse
 from trueport.audit.examination import Answer, Examination, KeySpan, examine, read_spans, told, write_spans
-from trueport.audit.verifier import Unreadable
+from trueport.audit.verifier import Unreadable, Witness
 
 SMALL = 600
 
@@ -24,7 +34,8 @@ def answers(archive: Archive, *, outside: bool = True, spans: Sequence[KeySpan] 
 
 def examined(archive: Archive, *, outside: bool = True, spans: Sequence[KeySpan] = ()) -> Examination:
     earlier, receipts = (archive.earlier, archive.receipts) if outside else ((), ())
-    return examine(archive, public_keys(), earlier=earlier, receipts=receipts, spans=spans)
+    witnesses = [Witness.parse(text) for text in archive.witnesses]
+    return examine(archive, public_keys(), earlier=earlier, receipts=receipts, witnesses=witnesses, spans=spans)
 
 
 def place_before_another(archive: Archive, start: int) -> int:
@@ -206,3 +217,12 @@ def test_fifty_thousand_records_are_examined_and_one_changed_is_found_among_them
     assert clean.is_fine
     assert clean.records >= EXAMINED
     assert changed["modified"].proofs[0].position == at
+
+
+def test_what_an_ended_key_went_on_to_sign_makes_the_keys_doubtful() -> None:
+    number = TAMPERINGS.index(thief_goes_on_with_an_ended_key)
+    cases = [tampered(seed) for seed in range(number, len(TAMPERINGS) * 25, len(TAMPERINGS))]
+    found = [answers(case[1])["keys"] for case in cases if case is not None]
+
+    assert len(found) >= 3
+    assert {answer.verdict for answer in found} == {"doubtful"}

@@ -270,7 +270,7 @@ async def test_no_call_starts_while_no_segment_can_be_made(tmp_path: Path, monke
     monkeypatch.setattr("trueport.audit.spool.create", full)
 
     with pytest.raises(SpoolUnavailable):
-        spool.append("outcome", "int_1", TENANT, {"filler": "x" * (100 * KIB)})
+        spool.append("intent", "int_1", TENANT, {"filler": "x" * (100 * KIB)})
     with pytest.raises(SpoolUnavailable):
         spool.reserve(1)
     spool.close()

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from tests.support.spool import Shelf, assert_chains_are_whole, open_spool, ship_everything, sync_by
+from tests.support.spool import KIB, Shelf, assert_chains_are_whole, open_spool, ship_everything, sync_by
 from trueport.audit import adoption
 from trueport.audit.canonical import LARGEST_INTEGER, canonical
 from trueport.audit.records import Kind
@@ -351,10 +352,16 @@ async def test_a_disk_with_no_room_tears_no_record(tmp_path: Path, monkeypatch: 
     spool, shelf = open_spool(tmp_path), Shelf()
     kept: set[str] = set()
 
-    def full(*_: object) -> None:
+    def full(*_: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
+    write = os.pwrite
+
+    def full_beyond_the_segment(handle: int, data: bytes, offset: int) -> int:
+        return write(handle, data, offset) if offset + len(data) <= 64 * KIB else full()
+
     monkeypatch.setattr("trueport.audit.segment.os.posix_fallocate", full)
+    monkeypatch.setattr("trueport.audit.spool.os.pwrite", full_beyond_the_segment)
     for number in range(200):
         with suppress(SpoolUnavailable):
             spool.append("outcome", f"int_{number}", f"ten_{number % 2}", {"filler": "x" * 600})
@@ -367,6 +374,27 @@ async def test_a_disk_with_no_room_tears_no_record(tmp_path: Path, monkeypatch: 
     assert {one.record["rid"] for one in shelf.records.values()} == kept | {"int_last"}
     assert_chains_are_whole(list(shelf.records.values()))
     spool.close()
+
+
+async def test_the_outcome_of_a_call_under_way_is_kept_though_no_further_segment_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, shelf = open_spool(tmp_path), Shelf()
+    spool.append("intent", "int_1", TENANT, {})
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trueport.audit.segment.os.posix_fallocate", full)
+    spool.append("outcome", "int_1", TENANT, {"filler": "x" * 64 * KIB})
+
+    assert refuses(spool)
+    monkeypatch.undo()
+    spool.look_after()
+    assert not refuses(spool)
+    assert await Shipper(spool, tmp_path, shelf).drain(Deadline.after(5))
+    assert set(shelf.records) == {"int_1#intent", "int_1#outcome"}
+    spool.close(is_shipped=True)
 
 
 async def test_two_adopters_at_once_ship_and_close_everything_once(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.archives import SIGNER, TAMPERINGS, Archive, honest, tampered
+from tests.support.archives import NEXT, SIGNER, TAMPERINGS, WITNESS, Archive, honest, tampered
 from trueport.audit import verifier
+from trueport.audit.cosignatures import Cosigner
 from trueport.audit.verifier import Folder, Unreadable, read_keys, verify
 
 SOURCE = Path(verifier.__file__)
@@ -110,6 +112,41 @@ def test_earlier_checkpoints_and_receipts_are_given_on_the_command_line(tmp_path
 
     assert run(tmp_path, "--key", key, "--checkpoint", note, "--receipt", receipt).returncode == 0
     assert run(tmp_path, "--key", key, "--receipt", "0" * 64).returncode == 1
+
+
+def test_a_witness_is_asked_for_on_the_command_line(tmp_path: Path) -> None:
+    archive = honest(0)
+    key = written(archive, tmp_path)
+    stranger = str(Cosigner("other.example/w9", bytes(32)).witness_key)
+
+    fine = run(tmp_path, "--key", key, "--witness", archive.witnesses[0], "--json")
+    missing = run(tmp_path, "--key", key, "--witness", archive.witnesses[0], "--witness", stranger, "--json")
+    unusable = run(tmp_path, "--key", key, "--witness", "nobody")
+
+    assert fine.returncode == 0
+    assert json.loads(fine.stdout)["witnessed"] == {WITNESS.witness_key.name: archive.bounds[1]}
+    assert [problem["code"] for problem in json.loads(missing.stdout)["problems"]] == ["cosignature_missing"]
+    assert (missing.returncode, unusable.returncode) == (1, 2)
+
+
+def test_the_program_follows_the_log_to_a_key_that_was_not_given(tmp_path: Path) -> None:
+    key = written(honest(2), tmp_path)
+
+    ran = run(tmp_path, "--key", key)
+
+    assert ran.returncode == 0
+    assert f"announced in the log, not given: {NEXT.verifier_key}" in ran.stdout
+
+
+def test_an_archive_whose_newest_checkpoint_is_older_than_one_received_was_rolled_back() -> None:
+    archive = honest(1)
+    last = f"checkpoint/{archive.bounds[-1]:016d}.note"
+    rolled_back = replace(archive, objects={n: data for n, data in archive.objects.items() if n != last})
+
+    report = rolled_back.check()
+
+    assert {problem.code for problem in report.problems} == {"rolled_back"}
+    assert rolled_back.check(outside=False).problems == []
 
 
 @pytest.mark.parametrize("key", ["", "nonsense\n", "a+00000000+AAAA\n"])

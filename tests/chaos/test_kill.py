@@ -138,12 +138,13 @@ async def test_calls_of_a_killed_worker_do_not_count_as_under_way_for_ever(clust
         await eventually(lambda: in_flight(place) == len(calls))
 
         workers = workers_of(place)
-        workers[0].kill()
+        # Any of them may have taken all of the calls.
+        max(workers, key=lambda worker: len(worker.net_connections())).kill()
 
         await eventually(lambda: {w.pid for w in workers_of(place)} - {w.pid for w in workers}, within_s=PATIENCE_S)
         await asyncio.sleep(0.5)
         broken = sum(task.done() for task in calls)
-        assert 0 < broken < len(calls)
+        assert broken > 0
         await eventually(lambda: in_flight(place) == len(calls) - broken, within_s=PATIENCE_S)
         for task in calls:
             task.cancel()

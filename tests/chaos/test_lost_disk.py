@@ -26,7 +26,7 @@ def _ask(place: Installation) -> int:
 
 
 def _kinds(place: Installation, calls: int) -> list[str]:
-    return sorted(str(one["kind"]) for one in place.settled_documents("audit_records", 2 * calls))
+    return sorted(str(one["kind"]) for one in place.settled_call_records(2 * calls))
 
 
 def test_a_server_with_a_second_disk_goes_on_when_the_first_dies(place: Installation, disk: Path) -> None:

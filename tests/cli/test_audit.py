@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from tests.support.archives import SIGNER, honest, tampered
+from trueport.audit.cosignatures import Cosigner
 from trueport.cli.main import main
 
 
@@ -20,7 +22,7 @@ def written(folder: Path, objects: dict[str, bytes]) -> list[str]:
 
 
 def test_a_clean_archive_ends_with_zero(tmp_path: Path) -> None:
-    archive = honest(2)
+    archive = honest(4)
 
     ran = CliRunner().invoke(main, [*written(tmp_path / "archive", archive.objects), "--json"])
 
@@ -41,7 +43,7 @@ def test_a_tampered_archive_ends_with_one_and_says_where(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_checked_ends_with_two(tmp_path: Path) -> None:
-    command = written(tmp_path / "archive", honest(2).objects)
+    command = written(tmp_path / "archive", honest(4).objects)
 
     for wrong in ([*command[:2], str(tmp_path / "elsewhere"), *command[3:]], [*command[:4], str(tmp_path / "no.key")]):
         ran = CliRunner().invoke(main, wrong)
@@ -54,7 +56,7 @@ def examine(folder: Path, objects: dict[str, bytes]) -> list[str]:
 
 
 def test_an_examiner_gets_each_answer_with_its_proof(tmp_path: Path) -> None:
-    archive = honest(2)
+    archive = honest(4)
 
     ran = CliRunner().invoke(main, [*examine(tmp_path / "archive", archive.objects), "--json"])
 
@@ -77,7 +79,7 @@ def test_an_answer_that_is_not_reassuring_ends_with_one(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_examined_ends_with_two(tmp_path: Path) -> None:
-    command = examine(tmp_path / "archive", honest(2).objects)
+    command = examine(tmp_path / "archive", honest(4).objects)
     history = tmp_path / "keys.json"
     history.write_text("nothing")
 
@@ -89,7 +91,7 @@ def test_what_cannot_be_examined_ends_with_two(tmp_path: Path) -> None:
 
 def exported(tmp_path: Path) -> list[str]:
     """An archive and its key in files, as arguments of what is made of it."""
-    command = written(tmp_path / "archive", honest(2).objects)
+    command = written(tmp_path / "archive", honest(4).objects)
     return [*command[2:], "--out", str(tmp_path / "out")]
 
 
@@ -113,7 +115,7 @@ def test_an_evidence_pack_is_made_of_an_exported_archive(tmp_path: Path) -> None
     told = json.loads(ran.stdout)
     assert ran.exit_code == 0
     assert told["shown"] > 0
-    assert told["records"] == len(honest(2).records)
+    assert told["records"] == len(honest(4).records)
     assert Path(told["page"]).read_text("utf-8").startswith("<!doctype html>")
 
 
@@ -157,3 +159,21 @@ def test_a_witness_is_made_told_of_logs_and_not_made_again(tmp_path: Path) -> No
     assert [each["added"] for each in told] == [1, 0]
     for wrong in (["init", place, "--name", "other"], ["serve", str(tmp_path)], ["trust", str(tmp_path), str(key)]):
         assert CliRunner().invoke(main, ["witness", *wrong]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["verify", "examine"])
+def test_witnesses_are_asked_for(command: str, tmp_path: Path) -> None:
+    archive = honest(4)
+    arguments = ["audit", command, *written(tmp_path / "archive", archive.objects)[2:]]
+    stranger = str(Cosigner("other.example/w9", bytes(32)).witness_key)
+    outside = [tmp_path / f"{number}.note" for number in range(len(archive.earlier))]
+    for path, note in zip(outside, archive.earlier, strict=True):
+        path.write_bytes(note)
+    arguments += [part for path in outside for part in ("--checkpoint", str(path))]
+
+    told = [
+        CliRunner().invoke(main, [*arguments, "--witness", key]).exit_code
+        for key in (archive.witnesses[0], stranger, "nobody")
+    ]
+
+    assert told == [0, 1, 2]

@@ -150,11 +150,32 @@ async def test_the_doctor_names_a_folder_it_cannot_write(tmp_path: Path, monkeyp
     states = {part: finding.state for part, finding in findings.items()}
     assert states == {
         "python": "ok", "settings": "warning", "secrets": "ok", "spool": "failed", "prices": "ok", "database": "failed",
-        "limits": "ok", "storage": "failed", "detection": "ok",
+        "limits": "ok", "storage": "failed", "detection": "ok", "archive": "ok",
     }  # fmt: skip
     assert all(finding.advice for finding in findings.values() if finding.state != "ok")
     assert "TRUEPORT_DATA_DIR" in findings["spool"].advice
     assert "trueport[embedded]" in findings["database"].detail
+
+
+@pytest.mark.parametrize(
+    ("given", "state"),
+    [
+        ({"ARCHIVE_URL": "file:"}, "failed"),
+        ({"ARCHIVE_URL": "file:", "ALLOW_MUTABLE_ARCHIVE": "1"}, "warning"),
+        ({"ARCHIVE_URL": "s3://trail"}, "failed"),
+    ],
+)
+async def test_the_doctor_looks_whether_the_archive_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], state: str
+) -> None:
+    monkeypatch.setattr(embedded, "find_program", lambda: None)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    environ = {f"TRUEPORT_{name}": value for name, value in given.items()}
+    settings = load_settings({"TRUEPORT_DATA_DIR": str(tmp_path), **environ, **SECRETS})
+
+    (archive,) = [finding for finding in await examine(settings) if finding.part == "archive"]
+
+    assert (archive.state, archive.advice != "") == (state, True)
 
 
 async def test_the_doctor_reads_a_redis_address_that_makes_no_sense(

@@ -85,7 +85,7 @@ def test_a_person_erased_at_the_command_line_is_gone_and_the_trail_is_whole(
     place: Installation, tmp_path: Path
 ) -> None:
     ada, bob = say(place, CANARY, "ada"), say(place, "Bob's words", "bob")
-    place.settled_documents("audit_records", 4)
+    place.settled_call_records(4)
     assert CANARY in (told(place, ada) or "")
     place.stop()
 
@@ -106,7 +106,7 @@ def test_a_person_erased_at_the_command_line_is_gone_and_the_trail_is_whole(
     assert told(place, ada) is None
     assert "Bob's words" in (told(place, bob) or "")
     again = say(place, "back again", "ada")
-    place.settled_documents("audit_records", 7)
+    place.settled_call_records(6)
     assert "back again" in (told(place, again) or "")
     files = [path.read_bytes() for path in place.data_dir.rglob("*") if path.is_file()]
     assert not any(CANARY.encode() in each for each in files)

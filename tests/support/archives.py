@@ -36,7 +36,9 @@ NEXT: Final = KeySigner(ORIGIN, bytes(range(1, 33)))
 """The key that follows where an archive has a rotation. Nobody who checks is given it."""
 OTHER: Final = KeySigner(ORIGIN, bytes(32))
 WITNESS: Final = Cosigner("witness.example/w1", bytes(range(2, 34)))
-_OVERLAP_US: Final = 3_000_000
+_WITNESS_BEFORE: Final = Cosigner("witness.example/w1", bytes(range(3, 35)))
+"""The same witness's key of before, which nobody asks for."""
+_OVERLAP_US: Final = 500_000
 _HOUR_US: Final = 3_600_000_000
 
 Objects = dict[str, bytes]
@@ -185,7 +187,8 @@ def witnessed(archive: Archive, bounds: Sequence[int]) -> Archive:
         name = f"checkpoint/{bound:016d}.note"
         text = parse_note(objects[name]).text
         newest_us = max(record.at_us for record in archive.records[:bound])
-        objects[name] += str(WITNESS.cosign(text, newest_us // 1_000_000 + 5)).encode()
+        at_s = newest_us // 1_000_000 + 5
+        objects[name] += f"{_WITNESS_BEFORE.cosign(text, at_s)}{WITNESS.cosign(text, at_s)}".encode()
     return replace(archive, objects=objects, witnesses=(str(WITNESS.witness_key),))
 
 
@@ -299,6 +302,16 @@ def replaces_a_content(archive: Archive, draw: random.Random) -> Archive | None:
     return _rewritten(archive, records, archive.bounds)
 
 
+def passes_another_content_under_the_same_hash(archive: Archive, draw: random.Random) -> Archive | None:
+    for name in archive.named(".payload.zst"):
+        content = bytearray(zstandard.ZstdDecompressor().stream_reader(archive.objects[name]).read())
+        if content:
+            # Behind the hash and the length of the first one.
+            content[36 + draw.randrange(17)] ^= 1 << draw.randrange(8)
+            return _with(archive, {name: zstandard.ZstdCompressor().compress(bytes(content))})
+    return None
+
+
 def leaves_a_content_out(archive: Archive, draw: random.Random) -> Archive | None:
     records = list(archive.records)
     places = [at for at, record in enumerate(records) if record.blobs]
@@ -386,14 +399,27 @@ def announces_a_key_of_his_own(archive: Archive, draw: random.Random) -> Archive
     return replace(archive, objects={**objects, **kept}, earlier=(), receipts=())
 
 
+def insider_announces_a_key_in_a_record_of_another_kind(archive: Archive, draw: random.Random) -> Archive | None:
+    if signers_of(archive.records) != [SIGNER]:
+        return None
+    at_us = archive.records[-1].at_us
+    writer, said = _Writer("host.10.ab"), parse(rotation(_Writer("x"), at_us).canonical)
+    fields = {name: said[name] for name in ("action", "by", "key", "ends")}
+    false = writer.write(draw.choice(["policy", "access"]), "rec_1", at_us, **fields)
+    records = [*archive.records, false, writer.write("heartbeat", "hbt_1", at_us + 2 * _OVERLAP_US)]
+    end = len(archive.records)
+    changed = _by_an_insider(archive, records, [*archive.bounds, end + 1, end + 2])
+    return replace(changed, witnesses=())
+
+
 def thief_goes_on_with_an_ended_key(archive: Archive, draw: random.Random) -> Archive | None:
-    del draw
     if signers_of(archive.records) != [NEXT]:
         return None
-    stolen, _ = archive_of(archive.records, archive.bounds, SIGNER)
     last = archive.bounds[-1]
-    changed = {name: data for name, data in stolen.items() if name.endswith(".note") and f"{last:016d}" in name}
-    return _with(archive, {**changed})
+    ending = draw.choice([f"checkpoint/{last:016d}.note", f"-{last:016d}.manifest.json.note"])
+    (name,) = [name for name in archive.objects if name.endswith(ending)]
+    said = parse_note(archive.objects[name]).text
+    return _with(archive, {name: str(asyncio.run(sign_note(said, [SIGNER]))).encode()})
 
 
 def _without_witness(data: bytes) -> bytes:
@@ -519,7 +545,22 @@ def insider_signs_a_manifest_that_is_none(archive: Archive, draw: random.Random)
     other = draw.choice([None, "x", {"size": "x", "root": 1}, [{"name": 1}], 1.5])
     wrong = draw.choice([b"[]", b"{", canonical({each: manifest[each] for each in manifest if each != member})])
     changed = json.dumps({**manifest, member: other}).encode()
-    return _with(archive, _signed_anew(archive, name, draw.choice([wrong, changed])))
+    described = {**manifest["objects"][0], draw.choice(sorted(manifest["objects"][0])): None}
+    vague = json.dumps({**manifest, "objects": [described, manifest["objects"][1]]}).encode()
+    return _with(archive, _signed_anew(archive, name, draw.choice([wrong, changed, vague])))
+
+
+def insider_signs_a_checkpoint_that_is_none(archive: Archive, draw: random.Random) -> Archive:
+    name = f"checkpoint/{archive.bounds[-1]:016d}.note"
+    origin, size, root = parse_note(archive.objects[name]).text.split("\n")[:3]
+    wrong = [
+        (origin, f"0{size}", root),
+        (origin, f"+{size}", root),
+        (origin, size, root[4:]),
+        (f"{origin}x", size, root),
+    ]
+    text = "".join(f"{line}\n" for line in draw.choice([*wrong, (origin, size)]))
+    return _with(archive, {name: str(asyncio.run(sign_note(text, [SIGNER, NEXT]))).encode()})
 
 
 def insider_signs_another_root(archive: Archive, draw: random.Random) -> Archive:
@@ -571,6 +612,7 @@ TAMPERINGS: Final[tuple[Tampering, ...]] = (
     cuts_off_the_end_and_its_checkpoint,
     signs_with_another_key,
     replaces_a_content,
+    passes_another_content_under_the_same_hash,
     leaves_a_content_out,
     changes_a_checkpoint,
     removes_every_checkpoint,
@@ -581,6 +623,7 @@ TAMPERINGS: Final[tuple[Tampering, ...]] = (
     exchanges_two_signatures,
     hides_more_behind_an_object,
     announces_a_key_of_his_own,
+    insider_announces_a_key_in_a_record_of_another_kind,
     thief_goes_on_with_an_ended_key,
     removes_what_a_witness_signed,
     forges_what_a_witness_signed,
@@ -594,6 +637,7 @@ TAMPERINGS: Final[tuple[Tampering, ...]] = (
     insider_breaks_a_chain,
     insider_removes_a_segment,
     insider_signs_a_manifest_that_is_none,
+    insider_signs_a_checkpoint_that_is_none,
     insider_signs_another_root,
     insider_signs_another_count,
     insider_forgets_the_manifest_before,

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
@@ -179,14 +179,21 @@ class Installation:
 
         return with_resources(load_settings(self.environment), read)
 
-    def settled_documents(self, collection: str, count: int) -> list[dict[str, Any]]:
-        """The documents once there are at least `count`, or what there is after some patience."""
+    def call_records(self) -> list[dict[str, Any]]:
+        """The stored records of calls, without those of what people did."""
+        return [record for record in self.documents("audit_records") if record["kind"] in _OF_CALLS]
+
+    def settled_call_records(self, count: int) -> list[dict[str, Any]]:
+        """The same once there are at least `count`, or what there is after some patience."""
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
-            found = self.documents(collection)
+            found = self.call_records()
             if len(found) >= count or time.monotonic() > deadline_s:
                 return found
             time.sleep(0.2)
+
+
+_OF_CALLS: Final = ("intent", "attempt", "outcome", "abandoned")
 
 
 @contextmanager

@@ -3,14 +3,15 @@
 The table names a request for each changing route. A new route without an entry fails the first test.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.support.analytics import Trail as Writer
-from tests.support.web import PASSWORD, House, bearer, problem
+from tests.support.web import PASSWORD, House, bearer, open_house, problem, settings_of
 from tests.web.test_access_matrix import Route, routes_of
 from trueport.audit.canonical import canonical
 from trueport.audit.journal import SpoolUnavailable
@@ -20,7 +21,7 @@ from trueport.domains.analytics.projection import violation_documents
 from trueport.domains.auth.accounts import NewUser, create_user
 from trueport.domains.auth.models import ApiKey, Tenant, User
 from trueport.kit.ids import new_id
-from trueport.storage.mongo import Document
+from trueport.storage.mongo import Database, Document
 from trueport.storage.tripwire import PLATFORM_MARK
 from trueport.web.trail import Trail
 
@@ -30,13 +31,20 @@ API: Final = "/trueportai-services/api/v1"
 CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 NEW_PASSWORD: Final = "quite another horse battery"
 POLICY: Final = {"name": "no keys", "when": {"category": "secrets"}, "action": "block"}
+# Nobody listens there.
+PUSH: Final = {"name": "mine", "url": "http://127.0.0.1:8099/"}
 DECISION: Final = {
     "side": "input", "policy_id": "pol_1", "policy": "p", "policy_version": 1, "action": "redact", "mode": "enforce",
     "path": "m", "category": "pii", "type": "EMAIL", "start": 1, "end": 2, "score_bp": 9_700, "threshold_bp": 5_000,
     "detector": "patterns", "model": "patterns-00",
 }  # fmt: skip
 # These change nothing: registering is nobody's tenant's yet, and refreshing a token goes on with a session.
-UNRECORDED: Final = {f"POST {GLOBAL}/auth/register", f"POST {GLOBAL}/auth/refresh"}
+UNRECORDED: Final = {
+    f"POST {GLOBAL}/auth/register",
+    f"POST {GLOBAL}/auth/refresh",
+    # Only looks.
+    f"POST {API}/audit/archive/test",
+}
 
 
 class DeadTrail(Trail):
@@ -82,6 +90,9 @@ class Town:
         joined = await self.house.join(self.tenant, "viewer")
         listed = await self.sent("GET", f"{SERVICE}/members")
         return next(str(each["id"]) for each in listed["data"] if each["user_id"] == joined.id)
+
+    async def push(self) -> str:
+        return str((await self.sent("POST", f"{API}/audit/pushes", PUSH))["id"])
 
     async def hold(self) -> str:
         return str((await self.sent("POST", f"{API}/audit/holds", {"reason": "case 17"}))["id"])
@@ -139,6 +150,9 @@ def deeds() -> dict[str, Deed]:
         f"PATCH {API}/analytics/violations/{{violation_id:str}}": Deed(
             "admin", "case_changed", {"status": "confirmed", "note": "canary: what was said"}, Town.violation
         ),
+        f"PUT {API}/audit/retention": Deed("admin", "retention_changed", {"calls_days": 500, "deeds_days": 800}),
+        f"POST {API}/audit/pushes": Deed("admin", "push_created", PUSH),
+        f"DELETE {API}/audit/pushes/{{push_id:str}}": Deed("admin", "push_deleted", on=Town.push),
         f"POST {API}/audit/holds": Deed("hold", "create", {"reason": "case 17"}),
         f"POST {API}/audit/holds/{{hold_id:str}}/release": Deed("hold", "ask_release", on=Town.hold),
         f"POST {API}/subjects/erasures": Deed("erasure", "erase", {"user": "ada", "legal_basis": "GDPR"}),
@@ -157,6 +171,13 @@ async def _older_version(town: Town) -> str:
     policy_id = await town.policy()
     await town.sent("PATCH", f"{API}/policies/{policy_id}", {"priority": 9})
     return "1"
+
+
+@pytest.fixture
+async def house(tmp_path: Path, database: Database) -> AsyncIterator[House]:
+    """One that may send to its own machine."""
+    async with open_house(settings_of(tmp_path, TRUEPORT_EGRESS_ALLOW="127.0.0.1/32"), database) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from typing import Final
 
 import zstandard
 
-from trueport.audit.canonical import canonical
+from trueport import __version__
+from trueport.audit.canonical import canonical, leaf_hash
 from trueport.audit.notes import Note, Signer, sign_note
 from trueport.kit.clock import from_epoch_us
 
@@ -34,6 +35,7 @@ class ArchivedRecord:
     canonical: bytes
     at_us: int
     blobs: tuple[bytes, ...] = ()
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,44 @@ async def segment_of(
 
     previous: SHA-256 (hex) of the manifest before. Raises ValueError without records, and what a signer raises.
     """
-    if not records:
-        raise ValueError("a segment has records")
-    end = start + len(records)
-    day = from_epoch_us(records[0].at_us).date().isoformat()
-    stem = f"d={day}/{start:016d}-{end:016d}"
+    sealed, data = payload_of(tenant_id, start, records), data_of(tenant_id, start, records)
+    manifest = manifest_of(
+        tenant_id, start, records, data=data, sealed=sealed, root=root, previous=previous, signers=signers
+    )
+    note = await manifest_note(manifest, origin, signers)
+    return Segment((sealed, data, manifest, note), digest_of(manifest))
+
+
+def data_of(tenant_id: str, start: int, records: Sequence[ArchivedRecord]) -> NamedObject:
+    """The object with the records themselves. Raises ValueError without records."""
     lines = b"".join(record.canonical + b"\n" for record in records)
+    return _compressed(f"{_stem(tenant_id, start, records)}.jsonl.zst", lines)
+
+
+def payload_of(tenant_id: str, start: int, records: Sequence[ArchivedRecord]) -> NamedObject:
+    """The object with their sealed contents. Raises ValueError without records."""
     payload = b"".join(_framed(blob) for record in records for blob in record.blobs)
-    data = _compressed(f"{stem}.jsonl.zst", lines)
-    sealed = _compressed(f"{stem}.payload.zst", payload)
+    return _compressed(f"{_stem(tenant_id, start, records)}.payload.zst", payload)
+
+
+def manifest_of(
+    tenant_id: str,
+    start: int,
+    records: Sequence[ArchivedRecord],
+    *,
+    data: NamedObject,
+    sealed: NamedObject,
+    root: bytes,
+    previous: str,
+    signers: Sequence[Signer],
+    retained_until: str | None = None,
+) -> NamedObject:
+    """What the two objects are, as they lie in the archive, and where they stand.
+
+    retained_until: until when the objects were to be locked (RFC 3339); None where nothing locks them.
+    """
+    end = start + len(records)
+    leaves = b"".join(leaf_hash(record.canonical) for record in records)
     manifest = canonical(
         {
             "v": 1,
@@ -88,16 +119,28 @@ async def segment_of(
             "count": len(records),
             "first_at": min(record.at_us for record in records),
             "last_at": max(record.at_us for record in records),
-            "objects": [_described(data, lines), _described(sealed, payload)],
+            "writers": sorted({record.writer for record in records} - {""}),
+            "objects": [_described(tenant_id, data), _described(tenant_id, sealed)],
+            "leaves_sha256": hashlib.sha256(leaves).hexdigest(),
             "tree": {"size": end, "root": root.hex()},
             "previous": previous,
+            "retained_until": retained_until,
+            "keys": [signer.verifier_key.key_id.hex() for signer in signers],
+            "software": f"trueport {__version__}",
         }
     )
-    digest = hashlib.sha256(manifest).hexdigest()
-    note = await sign_note(f"{origin}\nmanifest\n{digest}\n", signers)
-    name = f"{stem}.manifest.json"
-    written = (sealed, data, NamedObject(name, manifest), NamedObject(f"{name}.note", str(note).encode()))
-    return Segment(tuple(NamedObject(f"{folder_of(tenant_id)}/{each.name}", each.data) for each in written), digest)
+    return NamedObject(f"{_stem(tenant_id, start, records)}.manifest.json", manifest)
+
+
+async def manifest_note(manifest: NamedObject, origin: str, signers: Sequence[Signer]) -> NamedObject:
+    """The log's signature over a manifest."""
+    note = await sign_note(f"{origin}\nmanifest\n{digest_of(manifest)}\n", signers)
+    return NamedObject(f"{manifest.name}.note", str(note).encode())
+
+
+def digest_of(stored: NamedObject) -> str:
+    """SHA-256 of an object, in hex."""
+    return hashlib.sha256(stored.data).hexdigest()
 
 
 def checkpoint_object(tenant_id: str, size: int, note: Note | str) -> NamedObject:
@@ -108,12 +151,22 @@ def _compressed(name: str, content: bytes) -> NamedObject:
     return NamedObject(name, zstandard.ZstdCompressor(level=_LEVEL).compress(content))
 
 
-def _described(packed: NamedObject, content: bytes) -> dict[str, object]:
+def _stem(tenant_id: str, start: int, records: Sequence[ArchivedRecord]) -> str:
+    if not records:
+        raise ValueError("a segment has records")
+    day = from_epoch_us(records[0].at_us).date().isoformat()
+    return f"{folder_of(tenant_id)}/d={day}/{start:016d}-{start + len(records):016d}"
+
+
+def _described(tenant_id: str, packed: NamedObject) -> dict[str, object]:
+    # From what was packed and not from what went in: an object may be from before a crash, or of another version.
+    content = zstandard.ZstdDecompressor().decompress(packed.data)
     return {
-        "name": packed.name,
+        "name": packed.name.removeprefix(f"{folder_of(tenant_id)}/"),
         "bytes": len(packed.data),
-        "sha256": hashlib.sha256(packed.data).hexdigest(),
+        "sha256": digest_of(packed),
         "bytes_uncompressed": len(content),
+        "sha256_uncompressed": hashlib.sha256(content).hexdigest(),
     }
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 from trueport.audit.reading import ChainBreak, Reading, SeenCheckpoint, read
-from trueport.audit.verifier import Key, Report, Source, Unreadable, verify
+from trueport.audit.verifier import Key, Report, Source, Unreadable, Witness, verify
 from trueport.kit.clock import from_epoch_us, rfc3339, to_epoch_us
 
 Question = Literal["modified", "deleted", "inserted", "amended", "keys"]
@@ -67,6 +67,17 @@ _LIMITS: Final[Mapping[Question, tuple[str, ...]]] = {
     ),
 }
 
+_ABOUT_KEYS: Final = frozenset(
+    {
+        "checkpoint_unsigned",
+        "checkpoint_missing",
+        "manifest_unsigned",
+        "manifest_changed",
+        "wrong_key",
+        "cosignature_wrong",
+        "cosignature_missing",
+    }
+)
 _FORKED: Final = "a given key signed this, and also a longer tree that does not begin with it"
 _IF_STOLEN: Final = (
     "With a stolen signing key another history can be written and signed; nobody's content can be read with it.",
@@ -172,14 +183,16 @@ def examine(
     questions: Sequence[Question] = QUESTIONS,
     earlier: Sequence[bytes] = (),
     receipts: Iterable[str] = (),
+    witnesses: Iterable[Witness] = (),
     spans: Sequence[KeySpan] = (),
     progress: Callable[[int], None] = lambda _: None,
 ) -> Examination:
     """Answer questions about an archive. It is read twice: once by the verifier, once for what it says.
 
-    earlier, receipts: as `verify` takes them. spans: what is known of the signing keys besides their public halves.
+    earlier, receipts, witnesses: as `verify` takes them. spans: what is known of the signing keys besides their public
+    halves.
     """
-    report = verify(source, keys, earlier=earlier, receipts=receipts, progress=progress)
+    report = verify(source, keys, earlier=earlier, receipts=receipts, witnesses=witnesses, progress=progress)
     keys = [*keys, *map(Key.parse, report.announced)]
     reading = read(source, keys, earlier=earlier)
     return Examination(
@@ -300,11 +313,7 @@ def _keys(reading: Reading, report: Report, keys: Sequence[Key], spans: Sequence
         if _is_after(each, known.get(key_id))
     ]
     forked = [Proof(each.place, _FORKED, None, each.root) for each in reading.forked]
-    broken = [
-        Proof(problem.place, problem.message)
-        for problem in report.problems
-        if problem.code in {"checkpoint_unsigned", "checkpoint_missing", "manifest_unsigned", "manifest_changed"}
-    ]
+    broken = [Proof(problem.place, problem.message) for problem in report.problems if problem.code in _ABOUT_KEYS]
     facts = {
         "signing_keys": history,
         "content_keys": len(reading.sealed),

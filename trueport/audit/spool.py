@@ -50,6 +50,7 @@ _MARKS: Final = ((ALARM_SHARE, "spool_filling_up"), (SHED_SHARE, "spool_sheds_lo
 _LOOK_EVERY_S: Final = 1.0
 _COPY_BYTES: Final = 1 << 20
 _GROUP_S: Final = 0.005
+_PREPARED_IN_S: Final = 0.2
 _REST_S: Final = 0.005
 FINISHED: Final = ".gone-"
 """Before the name of a directory that is being deleted."""
@@ -102,7 +103,10 @@ class Spool:
         self._position = 0
         self._synced = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        # The current segment failed, and is neither written nor synced any more.
         self._is_broken = False
+        # No further segment could be made; what stands in the current one is as safe as before.
+        self._cannot_roll = False
         self._is_gone = False
         self._cannot_prepare = False
         self._pending: deque[_Unsynced] = deque()
@@ -127,6 +131,8 @@ class Spool:
         self._wake = threading.Event()
         self._sync_timer: asyncio.TimerHandle | None = None
         self._prepares = False
+        self._is_prepared = threading.Event()
+        self._is_prepared.set()
         self._stopping = False
         self._unsynced: set[int] = set()
         self._syncing: set[int] = set()
@@ -152,7 +158,7 @@ class Spool:
     @property
     def is_healthy(self) -> bool:
         """Whether records can be written, as far as is known."""
-        return not (self._is_broken or self._is_gone)
+        return not (self._is_broken or self._cannot_roll or self._is_gone)
 
     @property
     def position(self) -> int:
@@ -208,7 +214,7 @@ class Spool:
         """
         linked = self._chains.link(kind, rid, tenant, fields)
         frame = frame_bytes(linked.record, blobs)
-        self._write(frame)
+        self._write(frame, may_grow=kind == "outcome")
         with self._guard:
             # One step for the syncing thread: a position it sees is in a segment it syncs.
             self._position += len(frame)
@@ -394,9 +400,15 @@ class Spool:
         """Keep the current segment until `pins` loses this name, shipped or not."""
         self.pins.setdefault(name, set()).add(self._current.number)
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, frame: bytes, *, may_grow: bool) -> None:
         if self._is_broken or self._current.end + len(frame) > self._current.size:
-            self._roll(len(frame))
+            try:
+                self._roll(len(frame))
+            except SpoolUnavailable:
+                # A segment that no other can follow grows for the outcomes of calls under way, while there is room.
+                if not may_grow or self._is_broken or not self._put(frame):
+                    raise
+                return
         if self._put(frame):
             return
         # A part of a frame may stand there now: nothing is written behind it, the frame goes to a new segment.
@@ -428,6 +440,7 @@ class Spool:
         size, home = max(self._segment_bytes, HEADER_BYTES + frame_size), self._current.home
         self._current = self._take_prepared(size, may_use=not was_broken) or self._make_segment(size)
         self._segments[self._current.number] = self._current
+        self._cannot_roll = False
         if self._current.home is not home:
             self._save_deleted()
         for each in pending:
@@ -445,6 +458,8 @@ class Spool:
         self._wake.set()
 
     def _take_prepared(self, size: int, *, may_use: bool = True) -> _Segment | None:
+        # Making another one takes as long as waiting for the thread, and on a full disk there is room for one only.
+        self._is_prepared.wait(_PREPARED_IN_S)
         with self._guard:
             prepared, self._prepared = self._prepared, None
         if prepared is None:
@@ -466,7 +481,7 @@ class Spool:
         try:
             return self._new_segment(number, size, self._all_homes(is_failing=self._is_broken))
         except OSError as error:
-            self._is_broken = True
+            self._cannot_roll = True
             log.error("spool_segment_failed", segment=number, error_type=type(error).__name__)
             raise SpoolUnavailable from error
 
@@ -526,10 +541,11 @@ class Spool:
             raise SpoolUnavailable
         self._limit_bytes = self._limit()
         current = self._current
-        if self._is_broken:
+        if self._is_broken or self._cannot_roll:
             self._roll(0)
         elif self._cannot_prepare or (self._prepared is None and current.end + self.reserved_bytes > current.size // 2):
             self._prepares = True
+            self._is_prepared.clear()
             self._wake.set()
 
     def _save_deleted(self) -> None:
@@ -577,6 +593,7 @@ class Spool:
             if self._prepares:
                 self._prepares = False
                 self._prepare_next()
+                self._is_prepared.set()
             with self._guard:
                 target = self._pending[-1].position if self._pending else self._position
                 # A failed segment is not synced again: its records wait for the next one.

@@ -788,6 +788,10 @@ def _object(described: Mapping[str, Any], source: Source, names: set[str], repor
     if len(content) != described["bytes_uncompressed"]:
         report.add("object_changed", name, "The object has more or fewer bytes than the manifest says.")
         content = content[:most]
+    # Manifests of the first versions have no such member.
+    digest = hashlib.sha256(content).hexdigest()
+    if described.get("sha256_uncompressed", digest) != digest:
+        report.add("object_changed", name, "What is in the object is not what the manifest describes.")
     return content
 
 

@@ -9,6 +9,7 @@ import click
 
 from trueport.audit import verifier
 from trueport.audit.examination import KeySpan, write_spans
+from trueport.cli.archive import archive, restore
 from trueport.cli.evidence import counted, disclose, evidence, examine_archive
 from trueport.cli.log_keys import log_keys
 from trueport.cli.session import (
@@ -22,7 +23,7 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
-from trueport.domains.audit.api import AuditLog, Export, LogKeys, origin_of
+from trueport.domains.audit.api import AuditLog, Export, LogKeys, archive_of, origin_of
 from trueport.domains.auth.api import operator_scope
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.documents import FolderStore, open_store
@@ -31,7 +32,7 @@ from trueport.web.domain import Resources
 tenant_option = click.option("--tenant", "slug", required=True, help="Short name of the organisation.")
 
 
-@click.group(commands=(examine_archive, disclose, evidence, log_keys))
+@click.group(commands=(archive, restore, examine_archive, disclose, evidence, log_keys))
 def audit() -> None:
     """Verify, export and checkpoint the audit trail."""
 
@@ -134,7 +135,7 @@ def export(slug: str, folder: Path, *, as_json: bool, config_file: Path | None) 
         keys = LogKeys(resources.database, settings.keys, resources.clock)
         contents = open_store(settings.storage_url, settings.data_dir)
         size = 0
-        async for written in Export(resources.database, scope, keys, contents).segments():
+        async for written in Export(resources.database, scope, keys, contents, archive_of(resources)).segments():
             for each in written.objects:
                 await target.put(each.name, each.data)
             size = written.end

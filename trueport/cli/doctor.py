@@ -19,6 +19,7 @@ from trueport.gateway.pricing import load_price_book
 from trueport.kit.clock import SystemClock
 from trueport.kit.errors import TrueportError
 from trueport.settings import Settings
+from trueport.storage.archives import ArchiveUnavailable, open_archive
 from trueport.storage.documents import open_store
 from trueport.storage.embedded import EmbeddedMongo
 from trueport.storage.mongo import connect, database_of, ping
@@ -66,6 +67,7 @@ async def examine(settings: Settings) -> list[Finding]:
         await _database(settings),
         await _limits(settings),
         await _storage(settings),
+        await _archive(settings),
     ]
 
 
@@ -190,3 +192,24 @@ async def _storage(settings: Settings) -> Finding:
     if await store.ping():
         return Finding("storage", "ok", settings.storage_url)
     return Finding("storage", "failed", "cannot be written", "Let this user write to the storage folder.")
+
+
+async def _archive(settings: Settings) -> Finding:
+    url = settings.archive.url
+    if url is None:
+        return Finding("archive", "ok", "none: records stay in the database")
+    try:
+        promise = await open_archive(url, settings.data_dir, SystemClock(), os.environ).immutability()
+    except ArchiveUnavailable as error:
+        return Finding(
+            "archive", "failed", f"does not answer ({error.reason})", "Check TRUEPORT_ARCHIVE_URL and AWS_…."
+        )
+    except TrueportError as error:
+        return Finding("archive", "failed", error.message, "Correct TRUEPORT_ARCHIVE_URL.")
+    if promise.worm:
+        return Finding("archive", "ok", promise.why)
+    if settings.archive.allows_mutable:
+        return Finding("archive", "warning", f"can be changed: {promise.why}", "Best use a bucket with Object Lock.")
+    return Finding(
+        "archive", "failed", f"can be changed: {promise.why}", "Set TRUEPORT_ALLOW_MUTABLE_ARCHIVE=1 if it may."
+    )

@@ -50,6 +50,7 @@ _DATES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S")
     help="A checkpoint received earlier, which fixes what came before it; may be repeated.",
 )
 @click.option("--receipt", "receipts", multiple=True, help="An x-trueport-receipt to look for; may be repeated.")
+@click.option("--witness", "witnesses", multiple=True, help="Public key of a witness that has to have signed.")
 @click.option(
     "--key-history",
     "history",
@@ -63,6 +64,7 @@ def examine_archive(
     questions: tuple[Question, ...],
     checkpoints: tuple[Path, ...],
     receipts: tuple[str, ...],
+    witnesses: tuple[str, ...],
     history: Path | None,
     *,
     as_json: bool,
@@ -79,6 +81,7 @@ def examine_archive(
             questions=questions or QUESTIONS,
             earlier=[each.read_bytes() for each in checkpoints],
             receipts=receipts,
+            witnesses=[verifier.Witness.parse(text) for text in witnesses],
             spans=read_spans(history.read_text("utf-8")) if history else (),
             progress=counted(is_wanted=not as_json),
         )

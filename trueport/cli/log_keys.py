@@ -1,14 +1,11 @@
 """`trueport audit keys`: the keys that sign checkpoints."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from trueport.audit.shipper import Shipper
-from trueport.audit.spool import Spool
 from trueport.cli.session import (
     config_option,
     json_option,
@@ -18,18 +15,13 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
-from trueport.domains.analytics.api import MongoSink
 from trueport.domains.audit.api import LogKeys
 from trueport.domains.auth.api import operator_scope, work_scopes
 from trueport.kit.clock import rfc3339
-from trueport.kit.deadline import Deadline
 from trueport.kit.ids import TenantId
-from trueport.storage.documents import open_store
+from trueport.web.deeds import COMMAND_LINE
 from trueport.web.domain import Resources
-from trueport.web.trail import Trail
-
-_SEGMENT_BYTES = 1 << 20
-_SHIP_S = 10.0
+from trueport.web.trail import trail_of
 
 
 @click.group(name="keys")
@@ -96,10 +88,9 @@ def rotate(reason: str, *, overlap_hours: int, as_json: bool, config_file: Path 
                 count += 1
                 yield scope.tenant_id
 
-        async with _trail(resources) as trail:
-            new = await _keys(resources).rotate(
-                trail, tenant_ids(), "command line", reason, timedelta(hours=overlap_hours)
-            )
+        new = await _keys(resources).rotate(
+            trail_of(resources), tenant_ids(), COMMAND_LINE, reason, timedelta(hours=overlap_hours)
+        )
         return {"key": new.id, "public_key": new.public_key, "logs": count, "old_keys_sign_for_hours": overlap_hours}
 
     show(with_resources(settings, work), as_json=as_json)
@@ -107,24 +98,3 @@ def rotate(reason: str, *, overlap_hours: int, as_json: bool, config_file: Path 
 
 def _keys(resources: Resources) -> LogKeys:
     return LogKeys(resources.database, resources.settings.keys, resources.clock)
-
-
-@asynccontextmanager
-async def _trail(resources: Resources) -> AsyncIterator[Trail]:
-    """The trail of this process, or one on a journal that is opened, shipped and closed here."""
-    present = resources.parts.get(Trail)
-    if isinstance(present, Trail):
-        yield present
-        return
-    settings = resources.settings
-    root = settings.spool.directory
-    journal = Spool(
-        root, clock=resources.clock, segment_bytes=_SEGMENT_BYTES, capacity_bytes=settings.spool.capacity_bytes
-    )
-    sink = MongoSink(resources.database, open_store(settings.storage_url, settings.data_dir))
-    is_shipped = False
-    try:
-        yield Trail(journal)
-        is_shipped = await Shipper(journal, root, sink).drain(Deadline.after(_SHIP_S))
-    finally:
-        journal.close(is_shipped=is_shipped)

@@ -409,6 +409,33 @@ async def test_an_address_that_is_refused_by_now_gets_nothing(office: Office) ->
         await closed.close()
 
     assert received.told == []
+    assert (await office.anchors())[0]["problem"] == "egress_refused"
+
+
+async def test_webhooks_whose_secret_cannot_be_opened_hold_no_witness_up(office: Office, tmp_path: Path) -> None:
+    size = await office.grow(1)
+    made = await office.push(f"http://127.0.0.1:{free_port()}")
+    await office.house.resources.database["audit_pushes"].update_one(
+        {"_id": made["id"], "tenant_id": office.tenant.id}, {"$set": {"sealed": b"x" * 60}}
+    )
+    async with watching(tmp_path / "w") as place:
+        place.trusts(*await office.log_keys())
+        await office.anchoring(office.witness(place.key, place.url)).work_off()
+
+    assert [(state["kind"], state["size"]) for state in await office.anchors()] == [("witness", size)]
+
+
+async def test_a_log_with_a_hole_holds_no_other_tenant_up(office: Office, tmp_path: Path) -> None:
+    await office.grow(3)
+    async with watching(tmp_path / "w") as place:
+        place.trusts(*await office.log_keys())
+        anchoring = office.anchoring(office.witness(place.key, place.url))
+        await anchoring.work_off()
+        await office.grow(2)
+        await office.house.resources.database["audit_batches"].delete_one({"tenant_id": office.tenant.id, "start": 0})
+        await office.later(anchoring)
+
+    assert (await office.anchors())[0]["problem"] == "log_hole"
 
 
 async def test_a_webhook_is_not_followed_elsewhere(office: Office) -> None:

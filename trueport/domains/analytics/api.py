@@ -13,6 +13,7 @@ from trueport.domains.analytics.models import (
 from trueport.domains.analytics.replays import Progress, replay_policies
 from trueport.domains.analytics.repository import AuditRecords, Interactions, LogFilter
 from trueport.domains.analytics.scans import Backlog, ScanQueue, ScanResults, Scans
+from trueport.domains.analytics.schemas import moment_of
 from trueport.domains.analytics.service import Analytics, Stats
 from trueport.domains.analytics.sink import MongoSink
 
@@ -37,5 +38,6 @@ __all__ = [
     "Scans",
     "Stats",
     "ViolationFound",
+    "moment_of",
     "replay_policies",
 ]

@@ -13,7 +13,7 @@ of it is done.
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -74,15 +74,22 @@ class MongoSink:
         self._store = store
         self._retention = retention
 
-    async def store(self, batch: Sequence[ShippedRecord]) -> None:
-        """Keep the records for good; known ids are no error. Raises StoreUnavailable and StorageUnavailable."""
+    async def store(self, batch: Sequence[ShippedRecord], *, placed: Mapping[str, int] | None = None) -> None:
+        """Keep the records for good; known ids are no error. Raises StoreUnavailable and StorageUnavailable.
+
+        placed: for records that come back from an archive, by id, where the batch begins that has given each its place.
+        Nothing is read again for them, and nobody is told.
+        """
         objects = content_objects(batch)
         await self._keep_content(objects)
         places = {record_id: place for each in objects for record_id, place in each.places.items()}
         documents = [audit_document(shipped, places.get(shipped.id)) for shipped in batch]
+        if placed is not None:
+            documents = [{**document, "batch": placed[document["_id"]]} for document in documents]
         writes = row_writes(batch, self._retention)
         violations = [each for shipped in batch for each in violation_documents(shipped.record, self._retention)]
-        scans = [found for shipped in batch if (found := scan_documents(shipped.record, self._retention))]
+        asking = batch if placed is None else ()
+        scans = [found for shipped in asking if (found := scan_documents(shipped.record, self._retention))]
         try:
             for start in range(0, len(documents), _WRITES_AT_ONCE):
                 await self._keep(self._records, documents[start : start + _WRITES_AT_ONCE])

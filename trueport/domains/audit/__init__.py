@@ -7,6 +7,9 @@ from trueport.domains.audit.anchoring.anchoring import listener as hear_of_check
 from trueport.domains.audit.anchoring.anchoring import open_anchoring
 from trueport.domains.audit.anchoring.controllers import AnchorController, provide_pushing
 from trueport.domains.audit.anchoring.models import AnchorState, AuditCosignature, Push
+from trueport.domains.audit.archive_controllers import ArchiveController, provide_retention, provide_segments
+from trueport.domains.audit.archive_job import job as archive_records
+from trueport.domains.audit.archive_job import open_archives
 from trueport.domains.audit.controllers import AuditController, provide_audit_log
 from trueport.domains.audit.disclosure_controllers import DisclosureController, provide_disclosing
 from trueport.domains.audit.erasure.controllers import (
@@ -17,24 +20,42 @@ from trueport.domains.audit.erasure.controllers import (
 )
 from trueport.domains.audit.erasure.erasing import job as finish_erasures
 from trueport.domains.audit.erasure.models import Erasure, Hold, SubjectKey
-from trueport.domains.audit.models import AuditBatch, AuditCheckpoint, AuditTile, SigningKey
+from trueport.domains.audit.models import (
+    ArchivedSegment,
+    AuditBatch,
+    AuditCheckpoint,
+    AuditRetention,
+    AuditTile,
+    SigningKey,
+)
 from trueport.domains.audit.sequencing import job, listener, open_backlog
 from trueport.web.domain import Domain
 
 domain = Domain(
     name="audit",
-    controllers=(AuditController, AnchorController, DisclosureController, ErasureController, HoldController),
+    controllers=(
+        AuditController,
+        AnchorController,
+        ArchiveController,
+        DisclosureController,
+        ErasureController,
+        HoldController,
+    ),
     dependencies={
         "audit_log": Provide(provide_audit_log, sync_to_thread=False),
         "pushing": Provide(provide_pushing, sync_to_thread=False),
         "disclosing": Provide(provide_disclosing, sync_to_thread=False),
         "erasing": Provide(provide_erasing, sync_to_thread=False),
+        "kept_for": Provide(provide_retention, sync_to_thread=False),
+        "archived_segments": Provide(provide_segments, sync_to_thread=False),
         "holding": Provide(provide_holding, sync_to_thread=False),
     },
     documents=(
         AuditBatch,
         AuditCheckpoint,
         AuditTile,
+        ArchivedSegment,
+        AuditRetention,
         SigningKey,
         SubjectKey,
         Erasure,
@@ -43,8 +64,10 @@ domain = Domain(
         AnchorState,
         Push,
     ),
-    lifespan=(open_anchoring, open_backlog),
+    lifespan=(open_anchoring, open_backlog, open_archives),
     listeners=(listener, hear_of_checkpoints),
-    jobs=(job, finish_erasures, send_checkpoints),
-    permissions=frozenset({"audit:read", "audit:export", "audit:push", "subjects:erase", "holds:write"}),
+    jobs=(job, finish_erasures, send_checkpoints, archive_records),
+    permissions=frozenset(
+        {"audit:read", "audit:export", "audit:push", "subjects:erase", "holds:write", "storage:write"}
+    ),
 )

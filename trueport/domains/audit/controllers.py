@@ -5,15 +5,20 @@ from typing import Annotated, Any
 
 from litestar import Controller, MediaType, Request, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
+from trueport.audit.records import DeedKind
+from trueport.domains.analytics.api import moment_of
 from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.repository import DeedRecords
 from trueport.domains.audit.schemas import (
     CheckpointShown,
+    DeedShown,
     KeysShown,
     ProofShown,
     ReceiptShown,
     show_checkpoint,
+    show_deed,
     show_keys,
     show_proof,
     show_receipt,
@@ -21,8 +26,11 @@ from trueport.domains.audit.schemas import (
 from trueport.domains.audit.service import AuditLog
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
+from trueport.web.pagination import Listed, PageRequest, listed
 
 TheLog = NamedDependency[AuditLog]
+From = Annotated[str | None, QueryParameter(name="from", max_length=40, description="RFC 3339, included")]
+To = Annotated[str | None, QueryParameter(name="to", max_length=40, description="RFC 3339, not included")]
 Place = Annotated[int, QueryParameter(ge=0, le=2**53 - 1)]
 Size = Annotated[int | None, QueryParameter(ge=0, le=2**53 - 1)]
 Witnessed = Annotated[bool, QueryParameter(description="only one that a witness has signed too")]
@@ -68,6 +76,23 @@ class AuditController(Controller):
     async def consistency(self, audit_log: TheLog, older: Older, newer: Newer) -> ProofShown:
         """Get the proof that a newer tree begins with an older one."""
         return show_proof(await audit_log.consistency(older, newer))
+
+    @get("/records", access=tenant("audit:read"))
+    async def records(
+        self,
+        request: Request[Any, Any, Any],
+        resources: NamedDependency[Resources],
+        page: NamedDependency[PageRequest],
+        *,
+        kind: FromQuery[DeedKind | None] = None,
+        since: From = None,
+        until: To = None,
+    ) -> Listed[DeedShown]:
+        """List what people did, newest first: changes, sign-ins, exports, reads of content, holds, erasures."""
+        found = await DeedRecords(resources.database, bound_tenant_principal(request).scope).newest(
+            kind, moment_of(since, "from"), moment_of(until, "to"), limit=page.limit, after=page.after
+        )
+        return listed(found.items, found.next, show_deed)
 
     @get("/receipts/{interaction_id:str}", access=tenant("audit:read"))
     async def receipt(self, audit_log: TheLog, interaction_id: FromPath[str]) -> ReceiptShown:

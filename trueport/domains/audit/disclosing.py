@@ -25,6 +25,7 @@ from trueport.domains.audit.keys import LogKeys, origin_of
 from trueport.domains.audit.service import AuditLog
 from trueport.kit.clock import Clock, rfc3339
 from trueport.kit.tenancy import TenantScope
+from trueport.storage.archives import ArchiveStore
 from trueport.storage.documents import ContentStore, FolderStore
 from trueport.storage.mongo import Database
 from trueport.web.trail import Trail
@@ -41,16 +42,25 @@ class Asking:
 
 
 class Disclosing:
-    """Makes bundles and packs of one tenant. `contents` is where sealed contents of records lie."""
+    """Makes bundles and packs of one tenant.
+
+    `contents` is where sealed contents of records lie, `archive` where the records are that were pruned.
+    """
 
     def __init__(
-        self, database: Database, scope: TenantScope, keys: LogKeys, contents: ContentStore, clock: Clock
+        self,
+        database: Database,
+        scope: TenantScope,
+        keys: LogKeys,
+        contents: ContentStore,
+        clock: Clock,
+        archive: ArchiveStore | None = None,
     ) -> None:
         self._scope = scope
         self._keys = keys
         self._clock = clock
         self._log = AuditLog(database, scope, keys, clock)
-        self._export = Export(database, scope, keys, contents)
+        self._export = Export(database, scope, keys, contents, archive)
 
     async def bundle(self, trail: Trail, wanted: Wanted, asking: Asking) -> Files:
         """The records asked for, each with its proof, signed by the log.

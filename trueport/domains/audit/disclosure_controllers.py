@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from trueport.audit.disclosure import Files, Wanted
 from trueport.audit.evidence.frameworks import FRAMEWORKS, FrameworkName
+from trueport.domains.audit.archive_job import archive_of
 from trueport.domains.audit.disclosing import Asking, Disclosing, zipped
 from trueport.domains.audit.keys import LogKeys
 from trueport.kit.errors import InvalidRequest
@@ -72,6 +73,7 @@ def provide_disclosing(request: AnyRequest, resources: Here) -> Disclosing:
         LogKeys(resources.database, settings.keys, resources.clock),
         open_store(settings.storage_url, settings.data_dir),
         resources.clock,
+        archive_of(resources),
     )
 
 

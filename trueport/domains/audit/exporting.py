@@ -1,7 +1,7 @@
 """A tenant's records in the form that the verifier reads: segments, each ending where a checkpoint was signed."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trueport.audit.archive import (
@@ -15,11 +15,12 @@ from trueport.audit.archive import (
 from trueport.domains.analytics.api import AuditRecord
 from trueport.domains.audit.anchoring.repository import Cosignatures
 from trueport.domains.audit.keys import LogKeys, origin_of
-from trueport.domains.audit.models import AuditCheckpoint, numbered
-from trueport.domains.audit.repository import Batches, Checkpoints, OrderedRecords, batch_of
+from trueport.domains.audit.models import ArchivedSegment, AuditCheckpoint, numbered
+from trueport.domains.audit.repository import ArchivedSegments, Batches, Checkpoints, OrderedRecords, batch_of
 from trueport.kit.clock import to_epoch_us
 from trueport.kit.errors import NotFound, TrueportError
 from trueport.kit.tenancy import TenantScope
+from trueport.storage.archives import ArchiveStore
 from trueport.storage.documents import ContentStore
 from trueport.storage.mongo import Database
 
@@ -53,7 +54,15 @@ class Written:
 class Export:
     """Makes the archive of one tenant. `contents` is where the sealed contents of its records lie."""
 
-    def __init__(self, database: Database, scope: TenantScope, keys: LogKeys, contents: ContentStore) -> None:
+    def __init__(
+        self,
+        database: Database,
+        scope: TenantScope,
+        keys: LogKeys,
+        contents: ContentStore,
+        archive: ArchiveStore | None = None,
+    ) -> None:
+        """archive: where the records are that have left the database; None where none have."""
         self._scope = scope
         self._records = OrderedRecords(database, scope)
         self._batches = Batches(database, scope)
@@ -61,14 +70,20 @@ class Export:
         self._cosignatures = Cosignatures(database, scope)
         self._keys = keys
         self._contents = contents
+        self._archived = ArchivedSegments(database, scope)
+        self._archive = archive
 
     async def segments(self) -> AsyncIterator[Written]:
         """The whole archive up to the newest checkpoint. Raises a kit Unavailable and LogHasHole."""
         start, previous = 0, FIRST_MANIFEST
-        signers = await self._keys.signers(self._scope.tenant_id)
         beside = await self._beside()
+        for pruned in await self._pruned():
+            written = await self._copied(pruned)
+            yield replace(written, beside=await self._within(beside, written.start, written.end))
+            start, previous = written.end, written.segment.manifest_sha256
+        signers = await self._keys.signers(self._scope.tenant_id)
         while (checkpoint := await self._next_end(start)) is not None:
-            records, root = await self._read(start, checkpoint.size)
+            records, root = await self.read(start, checkpoint.size)
             segment = await segment_of(
                 self._scope.tenant_id,
                 start,
@@ -78,9 +93,8 @@ class Export:
                 origin=origin_of(self._scope.tenant_id),
                 signers=signers,
             )
-            within = [each for each in beside if start < each.size < checkpoint.size]
-            notes = [await self._named(each) for each in within]
-            yield Written(start, checkpoint.size, segment, await self._named(checkpoint), tuple(notes))
+            notes = await self._within(beside, start, checkpoint.size)
+            yield Written(start, checkpoint.size, segment, await self._named(checkpoint), notes)
             start, previous = checkpoint.size, segment.manifest_sha256
 
     async def _beside(self) -> list[AuditCheckpoint]:
@@ -93,16 +107,36 @@ class Export:
             found.append(await self._checkpoints.find_one({"_id": numbered(self._scope.tenant_id, witnessed)}))
         return [each for each in found if each is not None]
 
+    async def _within(self, beside: Sequence[AuditCheckpoint], start: int, end: int) -> tuple[NamedObject, ...]:
+        return tuple([await self._named(each) for each in beside if start < each.size < end])
+
     async def _named(self, checkpoint: AuditCheckpoint) -> NamedObject:
         lines = await self._cosignatures.of(checkpoint.size)
         return checkpoint_object(self._scope.tenant_id, checkpoint.size, checkpoint.note + "".join(lines))
+
+    async def _pruned(self) -> Sequence[ArchivedSegment]:
+        return () if self._archive is None else await self._archived.before_what_is_left()
+
+    async def _copied(self, segment: ArchivedSegment) -> Written:
+        """A segment as it lies in the archive."""
+        if self._archive is None or segment.manifest is None:
+            raise LogHasHole("The records that have left the database are in no archive.")
+        try:
+            objects = [NamedObject(name, await self._archive.get(name)) for name in segment.objects]
+        except NotFound as error:
+            raise LogHasHole("Some of the records that have left the database are not in the archive.") from error
+        return Written(segment.start, segment.end, Segment(tuple(objects[:-1]), segment.manifest), objects[-1])
 
     async def _next_end(self, start: int) -> AuditCheckpoint | None:
         """The last checkpoint within a segment's length of `start`, or the first one behind it."""
         near = await self._checkpoints.last_between(start, start + MOST_RECORDS)
         return near or await self._checkpoints.first_above(start)
 
-    async def _read(self, start: int, end: int) -> tuple[list[ArchivedRecord], bytes]:
+    async def read(self, start: int, end: int) -> tuple[list[ArchivedRecord], bytes]:
+        """The records at [start, end) with their sealed contents, and the root of the tree that ends with them.
+
+        Raises a kit Unavailable and LogHasHole.
+        """
         found: list[ArchivedRecord] = []
         root = b""
         while start + len(found) < end:
@@ -134,7 +168,7 @@ class Export:
                 part = b"" if data is None else data[reference.offset : reference.offset + reference.length]
                 # Nothing but zeros is what an erasure leaves; no ciphertext and tag look like that.
                 blobs = (part,) if part.strip(b"\0") else ()
-            found.append(ArchivedRecord(record.canonical, to_epoch_us(record.created_at), blobs))
+            found.append(ArchivedRecord(record.canonical, to_epoch_us(record.created_at), blobs, record.writer))
         return found
 
     async def _object(self, name: str) -> bytes | None:

@@ -7,7 +7,7 @@ can go on.
 """
 
 import os
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -58,9 +58,10 @@ class LogKeys:
 
     async def signers(self, tenant_id: TenantId) -> list[KeySigner]:
         """Those that sign for a tenant's log now, the oldest first. The first key is made when there is none."""
-        now = self._clock.now()
-        active = [key for key in await self._published() if key.retires_at is None or key.retires_at > now]
-        return [KeySigner(origin_of(tenant_id), self._seed(key)) for key in active or [await self._add(1)]]
+        now, stored = self._clock.now(), await self._all()
+        active = [key for key in stored if not key.is_prepared and (key.retires_at is None or key.retires_at > now)]
+        active = active or [await self._add(len(stored) + 1)]
+        return [KeySigner(origin_of(tenant_id), self._seed(key)) for key in active]
 
     async def verifier_keys(self, tenant_id: TenantId) -> list[VerifierKey]:
         """All that ever signed, the oldest first."""
@@ -120,6 +121,22 @@ class LogKeys:
 
     async def _published(self) -> Sequence[SigningKey]:
         return [key for key in await self._all() if not key.is_prepared]
+
+    async def adopt(self, public_keys: Iterable[bytes], made_at: datetime) -> None:
+        """Know keys of an installation that is gone: what they signed stays valid, and they sign nothing more."""
+        stored = await self._all()
+        known = {key.public_key for key in stored}
+        for number, public_key in enumerate(public_keys, len(stored) + 1):
+            if public_key.hex() not in known:
+                await self._stored.insert(
+                    SigningKey(
+                        id=f"key-{number:06d}",
+                        created_at=made_at,
+                        sealed=b"",
+                        public_key=public_key.hex(),
+                        retires_at=self._clock.now(),
+                    )
+                )
 
     async def _all(self) -> Sequence[SigningKey]:
         return await self._stored.find({})

@@ -83,7 +83,8 @@ class AuditTile(Model):
 
 
 class SigningKey(Model):
-    """A key of this installation that signs for every log. `id` numbers them; `sealed` is its seed.
+    """A key of this installation that signs for every log. `id` numbers them; `sealed` is its seed, and empty for one
+    that signed in another installation, whose records were restored here.
 
     It signs from `begins_at` (the first one from when it was made) until `retires_at`; until then a newer one signs
     beside it. What it has signed stays valid. One that is `prepared` is being announced and signs nothing yet.
@@ -99,3 +100,52 @@ class SigningKey(Model):
     retires_at: datetime | None = None
 
     model_config = {"collection": "audit_signing_keys"}
+
+
+class ArchivedSegment(Model):
+    """The records at [start, end) of a tenant's order on their way to the archive. `id` is `numbered` by start.
+
+    `announced` are the SHA-256 (hex) of all objects that were about to be written for it, so that a process that goes
+    on after another knows that other's. `previous` and `manifest` are those of manifests; `objects` are the names in
+    the order of writing. `retained_until` is until when they are locked, and the days are the retention that was
+    promised when it was begun. Until `lease_until` one process works on it. `archived_at` is when all was written and
+    read back; nothing is pruned before. `first_at` is the time of its oldest record, `pruned` how many have left the
+    database (0: none), and `pruned_at` when the last of those that leave did.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    start: int
+    end: int
+    previous: str
+    retained_until: datetime
+    calls_days: int
+    deeds_days: int
+    lease_until: datetime
+    announced: list[str] = []
+    objects: list[str] = []
+    manifest: str | None = None
+    archived_at: datetime | None = None
+    first_at: datetime | None = None
+    pruned: int = 0
+    pruned_at: datetime | None = None
+
+    model_config = {
+        "collection": "audit_archived",
+        "indexes": lambda: [Index(ArchivedSegment.tenant_id, ArchivedSegment.id)],
+    }
+
+
+class AuditRetention(Model):
+    """Days for which a tenant keeps records of calls, and of what people did. `id` is the tenant's."""
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    calls_days: int
+    deeds_days: int
+
+    model_config = {"collection": "audit_retention", "indexes": lambda: [Index(AuditRetention.tenant_id)]}

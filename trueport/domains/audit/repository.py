@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
+
+from odmantic import query
 
 from trueport.audit.canonical import leaf_hash, parse
 from trueport.audit.records import record_id
@@ -10,8 +12,10 @@ from trueport.audit.sequencer import Batch, Break, Link, Waiting
 from trueport.audit.tree import HASH_BYTES, Edge
 from trueport.domains.analytics.api import AuditRecord
 from trueport.domains.audit.models import (
+    ArchivedSegment,
     AuditBatch,
     AuditCheckpoint,
+    AuditRetention,
     AuditTile,
     SigningKey,
     StoredBreak,
@@ -20,10 +24,15 @@ from trueport.domains.audit.models import (
 from trueport.kit.clock import from_epoch_us
 from trueport.storage.mongo import Duplicate, store_errors
 from trueport.storage.platform import PlatformRepository
-from trueport.storage.scoped import TenantRepository
+from trueport.storage.scoped import Filter, Page, TenantRepository
 
 # The embedded server takes disproportionately long for more.
 _NAMES_AT_ONCE: Final = 100
+# Names of what people did are `rec_…`; the second is the text that follows all of them.
+_DEEDS_FROM: Final = "rec_"
+_DEEDS_TO: Final = "rec`"
+# What a record without its content comes to, before compression.
+_RECORD_BYTES: Final = 1_024
 
 
 class SigningKeys(PlatformRepository[SigningKey]):
@@ -74,6 +83,42 @@ class Checkpoints(TenantRepository[AuditCheckpoint]):
             cursor = self._collection.find(self._scoped([{"_id": {"$gt": above, "$lte": up_to}}]))
             found = await cursor.sort("_id", direction).limit(1).to_list()
         return self._shape(found[0]) if found else None
+
+
+class ArchivedSegments(TenantRepository[ArchivedSegment]):
+    model = ArchivedSegment
+
+    async def newest(self) -> ArchivedSegment | None:
+        page = await self.page(limit=1)
+        return page.items[0] if page.items else None
+
+    async def newest_archived(self) -> ArchivedSegment | None:
+        page = await self.page(query.ne(ArchivedSegment.archived_at, None), limit=1)
+        return page.items[0] if page.items else None
+
+    async def lease(self, segment_id: str, now: datetime, until: datetime) -> ArchivedSegment | None:
+        """Take the segment for this process alone until then; None when another one has it."""
+        return await self.update(segment_id, {"lease_until": until}, query.lte(ArchivedSegment.lease_until, now))
+
+    async def to_prune(self) -> list[ArchivedSegment]:
+        """Those that are in the archive and have records in the database, the oldest first."""
+        return await self.find(query.ne(ArchivedSegment.archived_at, None), query.eq(ArchivedSegment.pruned_at, None))
+
+    async def before_what_is_left(self) -> list[ArchivedSegment]:
+        """All up to the last one from which records have gone, the oldest first."""
+        found = [each async for each in self.each(query.ne(ArchivedSegment.archived_at, None))]
+        last = max((number for number, each in enumerate(found) if each.pruned), default=-1)
+        return found[: last + 1]
+
+    async def announce(self, segment: ArchivedSegment, digest: str) -> ArchivedSegment:
+        """Note a digest with the segment, unless somebody else changed it since: what comes back is what is there."""
+        changes = {"announced": [*segment.announced, digest]}
+        changed = await self.update(segment.id, changes, query.eq(ArchivedSegment.revision, segment.revision))
+        return changed or await self.get(segment.id)
+
+
+class Retentions(TenantRepository[AuditRetention]):
+    model = AuditRetention
 
 
 class StoredTiles(TenantRepository[AuditTile]):
@@ -137,10 +182,54 @@ class OrderedRecords(TenantRepository[AuditRecord]):
                 found += [self._shape(document) for document in await self._collection.find(wanted).to_list()]
         return {record.id: record for record in found}
 
+    async def sizes(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Of each batch that begins in [start, end): where it begins, and roughly how many bytes its records are."""
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"batch": {"$gte": start, "$lt": end}}},
+            {"$group": {"_id": "$batch", "sealed": {"$sum": "$content.length"}, "count": {"$sum": 1}}},
+        ]
+        found = await self.aggregate(pipeline)
+        return sorted((each["_id"], each["sealed"] + each["count"] * _RECORD_BYTES) for each in found)
+
+    async def last_wseq(self, writer: str) -> int:
+        """The highest number in a writer's chain; -1 for a writer without records."""
+        with store_errors():
+            cursor = self._collection.find(self._scoped([{"writer": writer}])).sort("wseq", -1).limit(1)
+            found = await cursor.to_list()
+        return self._shape(found[0]).wseq if found else -1
+
+    async def prune(self, ids: Sequence[str]) -> int:
+        """Remove records that have a place; returns how many there were."""
+        count = 0
+        with store_errors():
+            for at in range(0, len(ids), _NAMES_AT_ONCE):
+                named = {"_id": {"$in": list(ids[at : at + _NAMES_AT_ONCE])}, "batch": {"$ne": None}}
+                count += (await self._collection.delete_many(self._scoped([named]))).deleted_count
+        return count
+
     async def first_of(self, interaction_id: str) -> AuditRecord:
         """The intent of an interaction, or the outcome of one that had none. Raises NotFound."""
         intent = await self.find_one({"_id": record_id(interaction_id, "intent")})
         return intent or await self.get(record_id(interaction_id, "outcome"))
+
+
+class DeedRecords(TenantRepository[AuditRecord]):
+    """The records of what people did. Their names begin alike, so that they lie together in the index of a tenant."""
+
+    model = AuditRecord
+
+    async def newest(
+        self, kind: str | None, since: datetime | None, until: datetime | None, *, limit: int, after: str | None
+    ) -> Page[AuditRecord]:
+        """Newest first; since is included, until is not. Raises InvalidRequest for what is no limit or no cursor."""
+        wanted: list[Filter] = [query.gte(AuditRecord.id, _DEEDS_FROM), query.lt(AuditRecord.id, _DEEDS_TO)]
+        if kind is not None:
+            wanted.append(query.eq(AuditRecord.kind, kind))
+        if since is not None:
+            wanted.append(query.gte(AuditRecord.created_at, since))
+        if until is not None:
+            wanted.append(query.lt(AuditRecord.created_at, until))
+        return await self.page(*wanted, limit=limit, after=after)
 
 
 class StoredLog:
@@ -160,10 +249,10 @@ class StoredLog:
 
     async def add(self, batch: Batch) -> bool:
         try:
-            await self._batches.insert(_document_of(batch))
+            await self._batches.insert(document_of(batch))
         except Duplicate:
             # It may be our own, of which the acknowledgement was lost.
-            return await self._batches.get(numbered(batch.tenant_id, batch.start)) == _document_of(batch)
+            return await self._batches.get(numbered(batch.tenant_id, batch.start)) == document_of(batch)
         return True
 
     async def place(self, batch: Batch) -> None:
@@ -196,7 +285,7 @@ def hashes_in(data: bytes) -> tuple[bytes, ...]:
     return tuple(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
 
 
-def _document_of(batch: Batch) -> AuditBatch:
+def document_of(batch: Batch) -> AuditBatch:
     return AuditBatch(
         id=numbered(batch.tenant_id, batch.start),
         tenant_id=batch.tenant_id,

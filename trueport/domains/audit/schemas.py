@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from trueport.audit.canonical import parse
+from trueport.domains.analytics.api import AuditRecord
 from trueport.domains.audit.keys import Validity
 from trueport.domains.audit.models import AuditCheckpoint
 from trueport.domains.audit.service import Receipt
-from trueport.kit.clock import rfc3339
+from trueport.kit.clock import from_epoch_us, rfc3339
 
 
 class CheckpointShown(msgspec.Struct):
@@ -59,6 +60,21 @@ class ReceiptShown(msgspec.Struct):
     record: dict[str, Any]
     proof: list[str]
     checkpoint: CheckpointShown
+
+
+class DeedShown(msgspec.Struct):
+    """What somebody did: who (`by`), what (`action`) and to what are members of `record`; `leaf` is its hash (hex)."""
+
+    id: str
+    kind: str
+    at: str
+    leaf: str
+    record: dict[str, Any]
+
+
+def show_deed(stored: AuditRecord) -> DeedShown:
+    record = parse(stored.canonical)
+    return DeedShown(stored.id, stored.kind, rfc3339(from_epoch_us(record["at"])), stored.leaf, record)
 
 
 def show_checkpoint(stored: AuditCheckpoint, note: str | None = None) -> CheckpointShown:

@@ -6,7 +6,7 @@ because the newest covers them.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final
@@ -133,14 +133,16 @@ class Anchoring:
         return min(waits, default=None)
 
     async def places_of(self, scope: TenantScope) -> list[Place]:
-        """The installation's places, and the tenant's own; without those whose address is refused by now."""
+        """The installation's places, and the tenant's own as far as its key is at hand."""
         pushes = await Pushes(self._resources.database, scope).find()
-        own: list[Place] = []
-        if pushes:
+        if not pushes:
+            return list(self._places)
+        try:
             key = await tenant_key(self._resources, scope.tenant_id)
-            for push in pushes:
-                with suppress(UrlRefused):
-                    own.append(WebhookPlace(push, opened(push, key), self.upstream, self._resources.clock))
+            own = [WebhookPlace(push, opened(push, key), self.upstream, self._resources.clock) for push in pushes]
+        except TrueportError as error:
+            log.warning("webhooks_not_opened", tenant=scope.tenant_id, code=error.code)
+            own = []
         return [*self._places, *own]
 
     async def _send(
@@ -161,10 +163,11 @@ class Anchoring:
         cosignatures = Cosignatures(self._resources.database, scope)
         try:
             await place.take(Sending(audit_log, newest, cosignatures, state.size))
-        except AnchorFailed as error:
+        except TrueportError as error:
+            failed = error if isinstance(error, AnchorFailed) else AnchorFailed(error.code)
             due_at = now + retry_after(state.failures + 1, self._draw)
-            await states.update(state.id, _as_failed(state, error.problem, now, due_at))
-            self._tell(place, scope, error)
+            await states.update(state.id, _as_failed(state, failed.problem, now, due_at))
+            self._tell(place, scope, failed)
             return (due_at - now).total_seconds()
         await states.update(state.id, _as_taken(newest.size, clock.now(), now + place.every))
         _sent.labels(place.kind).inc()

@@ -21,13 +21,14 @@ from trueport.domains.audit.anchoring.schemas import (
 )
 from trueport.domains.audit.service import AuditLog
 from trueport.kit.errors import NotFound
+from trueport.web.deeds import Deeds
 from trueport.web.domain import Resources
 from trueport.web.guards import bound_tenant_principal, tenant
 from trueport.web.pagination import Listed
-from trueport.web.trail import trail_of
 
 AnyRequest = Request[Any, Any, Any]
 Here = NamedDependency[Resources]
+TheDeeds = NamedDependency[Deeds]
 TheLog = NamedDependency[AuditLog]
 ThePushing = NamedDependency[Pushing]
 
@@ -59,16 +60,14 @@ class AnchorController(Controller):
 
     @post("/pushes", access=tenant("audit:push"))
     async def create(
-        self, request: AnyRequest, resources: Here, pushing: ThePushing, data: JSONBody[CreatePush]
+        self, request: AnyRequest, resources: Here, pushing: ThePushing, deeds: TheDeeds, data: JSONBody[CreatePush]
     ) -> PushMade:
         """Have checkpoints sent to a webhook. The secret that signs them is shown this once."""
-        principal = bound_tenant_principal(request)
-        made = await pushing.create(trail_of(resources), principal.user_id, data.name, data.url, data.every_s)
-        resources.part(Anchoring).note(principal.scope.tenant_id)
+        made = await pushing.create(deeds, data.name, data.url, data.every_s)
+        resources.part(Anchoring).note(bound_tenant_principal(request).scope.tenant_id)
         return PushMade(**msgspec.structs.asdict(show_push(made.stored)), secret=made.secret)
 
     @delete("/pushes/{push_id:str}", access=tenant("audit:push"))
-    async def forget(self, request: AnyRequest, resources: Here, pushing: ThePushing, push_id: FromPath[str]) -> None:
+    async def forget(self, pushing: ThePushing, deeds: TheDeeds, push_id: FromPath[str]) -> None:
         """Send nothing to a webhook any more."""
-        push = await pushing.get(push_id)
-        await pushing.delete(trail_of(resources), bound_tenant_principal(request).user_id, push)
+        await pushing.delete(deeds, await pushing.get(push_id))

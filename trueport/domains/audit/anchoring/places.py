@@ -17,7 +17,7 @@ from trueport.domains.audit.anchoring.models import PlaceKind, Push
 from trueport.domains.audit.anchoring.repository import Cosignatures
 from trueport.domains.audit.models import AuditCheckpoint
 from trueport.domains.audit.service import AuditLog
-from trueport.gateway.egress import PoolKey, parse_upstream_url
+from trueport.gateway.egress import PoolKey, UrlRefused, parse_upstream_url
 from trueport.gateway.upstream import Timeouts, Upstream, UpstreamFailure, UpstreamRequest
 from trueport.kit.clock import Clock, rfc3339
 from trueport.kit.errors import Conflict, InvalidRequest, TrueportError
@@ -151,6 +151,8 @@ async def _proof(log: AuditLog, old: int, new: int) -> tuple[bytes, ...]:
         return tuple(await log.consistency(old, new))
     except InvalidRequest as error:
         raise AnchorFailed("rolled_back") from error
+    except LookupError as error:
+        raise AnchorFailed("log_hole") from error
 
 
 def _size_in(body: bytes) -> int:
@@ -168,19 +170,23 @@ class WebhookPlace:
     def __init__(
         self, push: Push, secret: str, upstream: Upstream, clock: Clock, patience: Timeouts = PATIENCE
     ) -> None:
-        """Raises UrlRefused when the address is not one that may be called any more."""
         self.id = push.id
         self.name = push.name
         # Each is on its own: another tenant's webhook at the same address may have another fate.
         self.origin = ""
         self.every = timedelta(seconds=push.every_s)
-        self._url = parse_upstream_url(push.url, upstream.policy, query=True)
+        self._url = push.url
         self._secret = secret
         self._upstream = upstream
         self._clock = clock
         self._patience = patience
 
     async def take(self, sending: Sending) -> None:
+        """Raises AnchorFailed, also for an address that this installation does not call any more."""
+        try:
+            url = parse_upstream_url(self._url, self._upstream.policy, query=True)
+        except UrlRefused as error:
+            raise AnchorFailed("egress_refused") from error
         now = self._clock.now()
         said = {
             "v": 1,
@@ -198,7 +204,7 @@ class WebhookPlace:
             ("x-trueport-signature", body_signature(self._secret, int(now.timestamp()), body)),
         )
         pool = PoolKey(sending.tenant_id, CredentialId(self.id))
-        request = UpstreamRequest("POST", self._url, headers, body, pool, timeouts=self._patience)
+        request = UpstreamRequest("POST", url, headers, body, pool, timeouts=self._patience)
         status, _, _ = await exchange(self._upstream, request)
         if not 200 <= status < 300:
             raise AnchorFailed(f"http_{status}")

@@ -1,6 +1,5 @@
 """A tenant's webhooks for checkpoints: set up and taken away, with a record of each."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +13,8 @@ from trueport.kit.errors import Conflict, InvalidRequest
 from trueport.kit.ids import new_id
 from trueport.kit.randomness import random_bytes
 from trueport.kit.tenancy import TenantScope
+from trueport.web.deeds import Deeds, Thing
 from trueport.web.domain import Resources
-from trueport.web.trail import Trail
 
 MOST: Final = 10
 _SECRET_BYTES: Final = 32
@@ -41,7 +40,7 @@ class Pushing:
     async def all(self) -> list[Push]:
         return await self._stored.find()
 
-    async def create(self, trail: Trail, by: str, name: str, url: str, every_s: int) -> MadePush:
+    async def create(self, deeds: Deeds, name: str, url: str, every_s: int) -> MadePush:
         """Raises InvalidRequest for an address that may not be called, Conflict beyond MOST, SpoolUnavailable."""
         await self._check(url)
         if await self._stored.count() >= MOST:
@@ -53,25 +52,26 @@ class Pushing:
             id=push_id,
             tenant_id=self._scope.tenant_id,
             created_at=self._resources.clock.now(),
-            created_by=by,
+            created_by=deeds.actor.by,
             name=name,
             url=url,
             every_s=every_s,
             sealed=key.seal(secret.encode(), _place(self._scope.tenant_id, push_id)).to_bytes(),
         )
         said = {"name": name, "host": parse_upstream_url(url, self._upstream.policy, query=True).host}
-        await self._recorded(trail, "push_created", by, push_id, said)
-        return MadePush(await self._stored.insert(push), secret)
+        async with deeds.doing(self._scope.tenant_id, "admin", "push_created", Thing("push", push_id, None, said)):
+            return MadePush(await self._stored.insert(push), secret)
 
     async def get(self, push_id: str) -> Push:
         """Raises NotFound."""
         return await self._stored.get(push_id)
 
-    async def delete(self, trail: Trail, by: str, push: Push) -> None:
+    async def delete(self, deeds: Deeds, push: Push) -> None:
         """Raises NotFound, SpoolUnavailable."""
-        await self._recorded(trail, "push_deleted", by, push.id, {"name": push.name})
-        await self._stored.delete(push.id)
-        await AnchorStates(self._resources.database, self._scope).forget(push.id)
+        thing = Thing("push", push.id, {"name": push.name}, None)
+        async with deeds.doing(self._scope.tenant_id, "admin", "push_deleted", thing):
+            await self._stored.delete(push.id)
+            await AnchorStates(self._resources.database, self._scope).forget(push.id)
 
     async def _check(self, url: str) -> None:
         try:
@@ -80,10 +80,6 @@ class Pushing:
             raise InvalidRequest(error.message, param="url") from error
         except OSError as error:
             raise InvalidRequest("No address is known for the host of this URL.", param="url") from error
-
-    async def _recorded(self, trail: Trail, action: str, by: str, push_id: str, said: Mapping[str, object]) -> None:
-        fields = {"action": action, "by": by, "object_kind": "push", "object_id": push_id, "after": dict(said)}
-        await trail.record(self._scope.tenant_id, "admin", fields)
 
 
 def opened(push: Push, key: DataKey) -> str:

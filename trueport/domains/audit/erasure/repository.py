@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from odmantic import query
 
 from trueport.domains.audit.erasure.models import Erasure, Hold, SubjectKey
+from trueport.storage.mongo import store_errors
 from trueport.storage.platform import PlatformRepository
 from trueport.storage.scoped import TenantRepository
+
+_KEYS_AT_ONCE: Final = 100
 
 
 class SubjectKeyRows(TenantRepository[SubjectKey]):
@@ -31,6 +35,15 @@ class Erasures(TenantRepository[Erasure]):
     async def lease(self, erasure_id: str, now: datetime, until: datetime) -> Erasure | None:
         """Take the erasure for this process alone until then; None when another one has it."""
         return await self.update(erasure_id, {"lease_until": until}, query.lte(Erasure.lease_until, now))
+
+    async def erased(self, kids: Sequence[str]) -> frozenset[str]:
+        """Those of these keys that an erasure names."""
+        found: set[str] = set()
+        with store_errors():
+            for at in range(0, len(kids), _KEYS_AT_ONCE):
+                wanted = self._scoped([{"kids": {"$in": list(kids[at : at + _KEYS_AT_ONCE])}}])
+                found.update(kid for each in await self._collection.find(wanted).to_list() for kid in each["kids"])
+        return frozenset(found)
 
 
 class UnfinishedErasures(PlatformRepository[Erasure]):

@@ -1,0 +1,143 @@
+"""The job that takes records to the archive and, once they are there and their time is over, out of the database."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from trueport.domains.audit.archiving import Archiver, ArchiveTampered, ContentsMissing, MutableArchive
+from trueport.domains.audit.exporting import LogHasHole
+from trueport.domains.audit.keys import LogKeys
+from trueport.domains.audit.pruning import Pruner
+from trueport.domains.auth.api import work_scopes
+from trueport.kit.errors import TrueportError, Unavailable
+from trueport.kit.logging import get_logger
+from trueport.kit.tenancy import TenantScope
+from trueport.storage.archives import ArchiveStore, ArchiveUnavailable, open_archive
+from trueport.storage.documents import ContentStore, open_store
+from trueport.web.domain import Job, Resources, StartupRefused
+
+log = get_logger(__name__)
+
+EVERY_S: Final = 60.0
+_PRUNES_EVERY_S: Final = 3_600.0
+_LONGEST_REST_S: Final = 3_600.0
+
+_archived = Counter("trueport_audit_records_archived", "Records that are in the archive and were read back")
+_pruned = Counter("trueport_audit_records_pruned", "Records that left the database because their time was over")
+_failed = Counter("trueport_audit_archive_failures", "Runs of the archiver that did not get to their end", ["code"])
+_tampered = Gauge("trueport_audit_archive_tampered", "Tenants whose archive or records are not what was written")
+
+
+class Archives:
+    """The archive of this process, and what its runs have come to."""
+
+    def __init__(self, resources: Resources, store: ArchiveStore, contents: ContentStore) -> None:
+        self._resources = resources
+        self.store = store
+        self._contents = contents
+        self._keys = LogKeys(resources.database, resources.settings.keys, resources.clock)
+        self._failures: dict[str, int] = {}
+        self._rests_until_s: dict[str, float] = {}
+        self._prunes_at_s: dict[str, float] = {}
+        self._suspects: set[str] = set()
+
+    @classmethod
+    def of(cls, resources: Resources) -> "Archives | None":
+        """None where no archive is set. Raises UnknownStorage."""
+        settings = resources.settings
+        if settings.archive.url is None:
+            return None
+        contents = open_store(settings.storage_url, settings.data_dir)
+        store = open_archive(settings.archive.url, settings.data_dir, resources.clock, os.environ)
+        return cls(resources, store, contents)
+
+    def archiver(self, scope: TenantScope) -> Archiver:
+        resources = self._resources
+        return Archiver(
+            resources.database,
+            scope,
+            self._keys,
+            self._contents,
+            self.store,
+            resources.settings.archive,
+            resources.clock,
+        )
+
+    def pruner(self, scope: TenantScope) -> Pruner:
+        resources = self._resources
+        return Pruner(resources.database, scope, self.store, resources.settings.archive, resources.clock)
+
+    async def work_off(self) -> None:
+        """Archive what is due of every tenant. Who failed rests a while, longer each time, up to an hour."""
+        async for scope in work_scopes(self._resources, "archive"):
+            if self._rests_until_s.get(scope.tenant_id, 0.0) <= self._resources.clock.monotonic():
+                await self._work_off(scope)
+        _tampered.set(len(self._suspects))
+
+    async def _work_off(self, scope: TenantScope) -> None:
+        tenant_id = scope.tenant_id
+        try:
+            _archived.inc(await self.archiver(scope).advance())
+            if self._prunes_at_s.get(tenant_id, 0.0) <= self._resources.clock.monotonic():
+                _pruned.inc(await self.pruner(scope).run())
+                self._prunes_at_s[tenant_id] = self._resources.clock.monotonic() + _PRUNES_EVERY_S
+        except (ArchiveTampered, ContentsMissing, MutableArchive, LogHasHole) as error:
+            if isinstance(error, ArchiveTampered):
+                self._suspects.add(tenant_id)
+            log.error("archive_refused", tenant=tenant_id, code=error.code)
+            self._rest(tenant_id, error)
+        except Unavailable as error:
+            reason = error.reason if isinstance(error, ArchiveUnavailable) else error.code
+            log.warning("archive_waits", tenant=tenant_id, code=error.code, reason=reason)
+            self._rest(tenant_id, error)
+        else:
+            self._suspects.discard(tenant_id)
+            self._failures.pop(tenant_id, None)
+
+    def _rest(self, tenant_id: str, error: TrueportError) -> None:
+        _failed.labels(error.code).inc()
+        times = self._failures[tenant_id] = self._failures.get(tenant_id, 0) + 1
+        rest_s = min(EVERY_S * 2 ** min(times, 10), _LONGEST_REST_S)
+        self._rests_until_s[tenant_id] = self._resources.clock.monotonic() + rest_s
+
+
+def archive_of(resources: Resources) -> ArchiveStore | None:
+    """Where this process finds what has left the database; None where there is no archive. Raises UnknownStorage."""
+    archives = resources.parts.get(Archives) or Archives.of(resources)
+    return archives.store if isinstance(archives, Archives) else None
+
+
+@asynccontextmanager
+async def open_archives(resources: Resources) -> AsyncIterator[None]:
+    """Raises StartupRefused for an archive that can be changed, unless that is allowed."""
+    archives = Archives.of(resources)
+    if archives is not None:
+        if not resources.settings.archive.allows_mutable:
+            await _refuse_mutable(archives.store)
+        resources.parts[Archives] = archives
+    yield
+
+
+async def _refuse_mutable(store: ArchiveStore) -> None:
+    # An archive that is away at this moment keeps nobody from serving; it is asked again before anything is written.
+    with suppress(ArchiveUnavailable):
+        promise = await store.immutability()
+        if not promise.worm:
+            raise StartupRefused(
+                [
+                    f"TRUEPORT_ARCHIVE_URL: the archive can be changed ({promise.why}); "
+                    "TRUEPORT_ALLOW_MUTABLE_ARCHIVE=1 allows it"
+                ]
+            )
+
+
+async def _work_off(resources: Resources) -> None:
+    archives = resources.parts.get(Archives)
+    if isinstance(archives, Archives):
+        await archives.work_off()
+
+
+job = Job("archive records", EVERY_S, _work_off)
