@@ -51,6 +51,7 @@ format: $(VENV)/.installed-dev  ## Format the code and mend what the linter can 
 bench: $(VENV)/.installed-dev  ## CPU per call and added latency through the gateway, against the simulator called directly
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.detection
+	$(BIN)/python -m tests.bench.replays
 
 eval: $(VENV)/.installed  ## Measure the detectors on the labelled texts in DATA=, each figure beside its aim (some minutes)
 	$(BIN)/python -m trueport.detection.evaluation $(DATA)

@@ -44,6 +44,8 @@ UNRECORDED: Final = {
     f"POST {GLOBAL}/auth/refresh",
     # Only looks.
     f"POST {API}/audit/archive/test",
+    # Changes nothing; what opens recorded content for it leaves a record when it does.
+    f"POST {API}/policies/replays",
 }
 
 

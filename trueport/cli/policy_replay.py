@@ -3,8 +3,6 @@
 import json
 import sys
 import tomllib
-from collections import Counter
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
-from trueport.detection.policy import PolicySet, compile_policy, problems_of, read_policy
+from trueport.detection.policy import PolicySet
 from trueport.detection.policy.replay import Diff
-from trueport.domains.analytics.api import replay_policies
+from trueport.domains.analytics.api import PoliciesRefused, diff_members, proposed_set, replay_policies
 from trueport.domains.auth.api import operator_scope
 from trueport.web.domain import Resources
 
@@ -50,7 +48,7 @@ def replay(since: datetime, until: datetime, *, file: Path, slug: str, as_json: 
         scope = operator_scope(await tenant_named(resources, slug))
         return await replay_policies(resources.database, scope, policies, period=period, progress=_show_progress)
 
-    found = _as_members(with_resources(settings_of(config_file), work))
+    found = diff_members(with_resources(settings_of(config_file), work))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -70,39 +68,13 @@ def _policies_of(file: Path) -> PolicySet:
     listed = read.get("policies") if isinstance(read, dict) else read
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise Failed(f"{file.name} has no list `policies`.", EXIT_USAGE)
-    problems = problems_of(listed)
-    if problems:
-        raise Failed("\n".join(problems), EXIT_USAGE)
-    return PolicySet(
-        tuple(compile_policy(f"proposed_{number}", 1, read_policy(one)) for number, one in enumerate(listed))
-    )
+    try:
+        return proposed_set(listed)
+    except PoliciesRefused as error:
+        raise Failed("\n".join(error.problems), EXIT_USAGE) from error
 
 
 def _show_progress(done: int, total: int) -> None:
     filled = _BAR_WIDTH * done // max(total, 1)
     is_end = "\n" if done >= total else ""
     click.echo(f"\r[{'#' * filled:<{_BAR_WIDTH}}] {done}/{total}{is_end}", nl=False, file=sys.stderr)
-
-
-def _as_members(diff: Diff) -> dict[str, Any]:
-    return {
-        "interactions": diff.interactions,
-        "changed_total": len(diff.changed) + diff.changed_left_out,
-        "decisions": _counted(diff.decisions),
-        "keys": _counted(diff.keys),
-        "models": _counted(diff.models),
-        "categories": _counted(diff.categories),
-        "policies": _counted(diff.policies),
-        "reasons": [{"of": [reason], "count": count} for reason, count in sorted(diff.reasons.items())],
-        "changed": [asdict(one) for one in diff.changed],
-        "changed_left_out": diff.changed_left_out,
-        "samples": [{"interaction": one.interaction, **asdict(one.hit)} for one in diff.samples],
-        "answers_not_seen": diff.answers_not_seen,
-        "took_us": {"p50": diff.took_percentile_us(50), "p95": diff.took_percentile_us(95)},
-        "precision": diff.precision,
-        "recall": diff.recall,
-    }
-
-
-def _counted(counter: Counter[Any]) -> list[dict[str, Any]]:
-    return [{"of": list(of), "count": count} for of, count in sorted(counter.items())]

@@ -163,11 +163,17 @@ class PolicyScreener:
             return HeldAnswer(self, admitted, target, placeholders)
         return GuardedAnswer(stream, active, _About(admitted, target))
 
-    async def judge(self, found: Texts, active: ActivePolicies) -> Judgement:
-        """What the policies make of texts that nothing can be done about any more."""
+    async def judge(self, found: Texts, active: ActivePolicies, context: Context | None = None) -> Judgement:
+        """What the policies make of texts that nothing can be done about any more.
+
+        context: whose call it was; with it the judgement tells what was found in the form of records.
+        """
         started_s = self._clock.monotonic()
         read = await self._read(found, active)
-        return self._judgement(active, active.decide(read.entries), read, started_s)
+        judgement = self._judgement(active, active.decide(read.entries), read, started_s)
+        if context is None:
+            return judgement
+        return replace(judgement, reading=reading_fields(read.entries, active, context, is_user_kept=False))
 
     def now_s(self) -> float:
         return self._clock.monotonic()

@@ -122,7 +122,7 @@ class Replay:
     """
 
     def __init__(self, policies: PolicySet, labels: Mapping[Place, bool] | None = None) -> None:
-        self._policies = policies
+        self.policies = policies
         self._labels: dict[str, dict[Place, bool]] = {}
         for place, is_real in (labels or {}).items():
             self._labels.setdefault(place[0], {})[place] = is_real
@@ -133,7 +133,10 @@ class Replay:
             self.add(outcome)
 
     def add(self, outcome: Mapping[str, Any]) -> None:
-        """One outcome of the trail. Refusals, which no policy was asked about, are passed over."""
+        """One outcome of the trail. Refusals, which no policy was asked about, are passed over.
+
+        Of a side that was to be read again and could not be, `{"unreadable": reason}` stands in for the reading.
+        """
         before = str(outcome.get("decision", "allow"))
         if before == "refuse":
             return
@@ -144,7 +147,7 @@ class Replay:
         diff.decisions[before, after] += 1
         diff.keys[key, before, after] += 1
         diff.models[model, before, after] += 1
-        diff.took_us += [one["took_us"] for one in (outcome.get("readings") or {}).values()]
+        diff.took_us += [one["took_us"] for one in (outcome.get("readings") or {}).values() if "took_us" in one]
         if after == "unknown":
             diff.reasons[reason] += 1
         for hit in hits:
@@ -166,15 +169,15 @@ class Replay:
         readings: Mapping[str, Any] = outcome.get("readings") or {}
         for side in _SIDES:
             reading = readings.get(side)
-            if side == "output" and reading is None and _was_stopped_before_its_answer(outcome):
+            if side == "output" and reading is None and was_stopped_before_its_answer(outcome):
                 self.diff.answers_not_seen += action != "block"
                 break
-            context = _context(outcome, reading)
+            context = context_of(outcome, reading)
             if context.user and not (reading or {}).get("user_kept") and self._narrows_users(side):
                 # Only a digest of the user is known, and patterns match nothing of it.
                 reason = reason or "user_not_kept"
                 continue
-            active = self._policies.for_call(side, context)
+            active = self.policies.for_call(side, context)
             if active.is_empty:
                 continue
             unknown = _unknown(active, reading)
@@ -192,7 +195,7 @@ class Replay:
         return action, hits, ""
 
     def _narrows_users(self, side: Side) -> bool:
-        return any(policy.document.users and side in policy.document.on for policy in self._policies.policies)
+        return any(policy.document.users and side in policy.document.on for policy in self.policies.policies)
 
     def _compare_labels(self, rid: str, hits: Sequence[Hit]) -> None:
         labels = self._labels.get(rid)
@@ -211,7 +214,8 @@ class Replay:
                 self.diff.missed += is_real
 
 
-def _context(outcome: Mapping[str, Any], reading: Mapping[str, Any] | None) -> Context:
+def context_of(outcome: Mapping[str, Any], reading: Mapping[str, Any] | None) -> Context:
+    """Whose call it was, as policies are asked about it; what was read of a side knows more than the call's end."""
     known = reading if reading is not None else outcome
     return Context(
         environment=str(outcome.get("env")),
@@ -224,8 +228,8 @@ def _context(outcome: Mapping[str, Any], reading: Mapping[str, Any] | None) -> C
 
 def _unknown(active: ActivePolicies, reading: Mapping[str, Any] | None) -> str:
     """Why a record does not tell what these policies would have decided, empty where it does."""
-    if reading is None:
-        return "not_read"
+    if reading is None or "unreadable" in reading:
+        return "not_read" if reading is None else str(reading["unreadable"])
     if reading["findings_capped"]:
         return "findings_capped"
     if active.wanted - set(reading["read"]):
@@ -271,7 +275,7 @@ def _entries(
     return entries + [Unscannable(path, kind) for path, kind in reading["contents"]]
 
 
-def _was_stopped_before_its_answer(outcome: Mapping[str, Any]) -> bool:
+def was_stopped_before_its_answer(outcome: Mapping[str, Any]) -> bool:
     return outcome.get("decision") == "block" or outcome.get("end") in ("refused", "upstream_failed")
 
 

@@ -10,17 +10,24 @@ from trueport.domains.analytics.controllers import (
     provide_cases,
     provide_scans,
 )
-from trueport.domains.analytics.models import AuditRecord, InteractionRow, Scan, ScanTask, Violation
+from trueport.domains.analytics.models import AuditRecord, InteractionRow, PolicyReplay, Scan, ScanTask, Violation
+from trueport.domains.analytics.replay_controllers import ReplaysController, provide_replays
+from trueport.domains.analytics.replay_runs import beat, open_runner
 from trueport.web.domain import Domain
 
 domain = Domain(
     name="analytics",
-    controllers=(AnalyticsController, ViolationsController, ScansController),
+    controllers=(AnalyticsController, ViolationsController, ScansController, ReplaysController),
     dependencies={
         "analytics": Provide(provide_analytics, sync_to_thread=False),
         "cases": Provide(provide_cases, sync_to_thread=False),
         "scans": Provide(provide_scans, sync_to_thread=False),
+        "replays": Provide(provide_replays, sync_to_thread=False),
     },
-    documents=(AuditRecord, InteractionRow, Violation, Scan, ScanTask),
-    permissions=frozenset({"logs:read", "analytics:read", "violations:read", "violations:write"}),
+    documents=(AuditRecord, InteractionRow, Violation, Scan, ScanTask, PolicyReplay),
+    lifespan=(open_runner,),
+    jobs=(beat,),
+    permissions=frozenset(
+        {"logs:read", "analytics:read", "violations:read", "violations:write", "policies:read", "policies:write"}
+    ),
 )

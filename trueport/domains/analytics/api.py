@@ -10,7 +10,14 @@ from trueport.domains.analytics.models import (
     Scan,
     ScanTask,
 )
-from trueport.domains.analytics.replays import Progress, replay_policies
+from trueport.domains.analytics.replays import (
+    ContentReader,
+    PoliciesRefused,
+    Progress,
+    diff_members,
+    proposed_set,
+    replay_policies,
+)
 from trueport.domains.analytics.repository import AuditRecords, Interactions, LogFilter
 from trueport.domains.analytics.scans import Backlog, ScanQueue, ScanResults, Scans
 from trueport.domains.analytics.schemas import moment_of
@@ -23,12 +30,14 @@ __all__ = [
     "AuditRecord",
     "AuditRecords",
     "Backlog",
+    "ContentReader",
     "ContentReference",
     "End",
     "InteractionRow",
     "Interactions",
     "LogFilter",
     "MongoSink",
+    "PoliciesRefused",
     "Progress",
     "RecordsStored",
     "Scan",
@@ -38,6 +47,8 @@ __all__ = [
     "Scans",
     "Stats",
     "ViolationFound",
+    "diff_members",
     "moment_of",
+    "proposed_set",
     "replay_policies",
 ]

@@ -286,3 +286,44 @@ class ScanTask(Model):
     claimed_by: str = ""
 
     model_config = {"collection": "scan_queue", "indexes": lambda: [Index(ScanTask.due_at)]}
+
+
+ReplayState = Literal["waiting", "running", "done", "failed"]
+
+
+class PolicyReplay(Model):
+    """A replay somebody asked for: recorded calls of a period under proposed policies, and what came of it.
+
+    The period is `since` up to, not including, `until`. `done` of `total` calls have been replayed. `beat_at` is when
+    the process that works on it last said so. `problem` says why it failed: `interrupted` (its process ended),
+    `unavailable` (the database was away) or `failed`. `result` holds the members of diff_members. With `reread`
+    recorded content is read again, for the `reason` given.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    expires_at: datetime
+    created_by: str
+    since: datetime
+    until: datetime
+    policies: list[dict[str, Any]]
+    reread: bool = False
+    reason: str | None = None
+    state: ReplayState = "waiting"
+    beat_at: datetime
+    done: int = 0
+    total: int | None = None
+    ended_at: datetime | None = None
+    problem: str | None = None
+    result: dict[str, Any] | None = None
+
+    model_config = {
+        "collection": "policy_replays",
+        "indexes": lambda: [
+            Index(PolicyReplay.tenant_id, PolicyReplay.id),
+            Index(PolicyReplay.tenant_id, PolicyReplay.state),
+            IndexModel([("expires_at", 1)], expireAfterSeconds=0),
+        ],
+    }

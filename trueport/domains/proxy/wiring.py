@@ -15,7 +15,7 @@ from trueport.detection.base import DetectorFailed
 from trueport.detection.engine import Engine
 from trueport.detection.registry import EngineMissing, open_engine
 from trueport.detection.types import Passage
-from trueport.domains.analytics.api import MongoSink
+from trueport.domains.analytics.api import ContentReader, MongoSink
 from trueport.domains.audit.api import SubjectKeys
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
@@ -24,6 +24,7 @@ from trueport.domains.proxy.http import WIRES, GatewayApp
 from trueport.domains.proxy.objects import StoredObjects
 from trueport.domains.proxy.recorder import SpoolRecorder
 from trueport.domains.proxy.repeats import StoredRepeats
+from trueport.domains.proxy.rereading import RecordedContent
 from trueport.domains.proxy.scanning import Scanner, Screeners
 from trueport.domains.proxy.source import StoredKeys
 from trueport.domains.proxy.spending import BudgetAlerts, LoggedSpending
@@ -89,13 +90,15 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     store = open_store(settings.storage_url, settings.data_dir)
     sink = MongoSink(resources.database, store, events=resources.events)
     journal = open_journal(settings, clock, sink)
-    resources.parts[Trail] = Trail(journal)
     gaps = Gaps(journal, clock) if journal.mode == "best_effort" else None
     keys = SubjectKeys(resources)
     contents = StoredContents(resources, store, keys)
     repeats = StoredRepeats(resources, callers, contents)
     metrics = resources.part(GatewayMetrics)
     screeners = open_screeners(settings, engine, clock)
+    resources.parts.update(
+        {Trail: Trail(journal), ContentReader: RecordedContent(resources.database, contents, screeners.after)}
+    )
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
