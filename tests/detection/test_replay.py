@@ -225,3 +225,27 @@ def test_labelled_findings_give_precision_and_recall() -> None:
     replay.add(outcome)
 
     assert (replay.diff.precision, replay.diff.recall) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("detector", "reason"), [("words", "band_not_kept"), ("patterns", "")], ids=["of a model", "of rules"]
+)
+def test_a_band_is_known_of_the_rules_alone(detector: str, reason: str) -> None:
+    old = policy_set({"when": {"category": "pii", "min_score": 0}, "action": "flag"})
+    call = one_call("pii!", old)
+    call["readings"]["input"]["findings"][0][7] = detector
+    replay = Replay(policy_set({"when": {"category": "pii", "band": "block"}, "action": "block", "on": ["input"]}))
+
+    replay.add(call)
+
+    assert replay.diff.reasons == ({reason: 1} if reason else {})
+
+
+def test_what_a_text_is_about_is_unknown() -> None:
+    examples = [f"a will, number {number}" for number in range(5)]
+    old = policy_set({"when": {"category": "pii"}, "action": "flag"})
+    replay = Replay(policy_set({"when": {"topics": [{"name": "law", "examples": examples}]}, "action": "block"}))
+
+    replay.add(one_call("hello", old))
+
+    assert replay.diff.reasons == {"topics_not_kept": 1}

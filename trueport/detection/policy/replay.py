@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from trueport.detection.policy.decision import SEVERITY, Action, Hit, Judged, Unscannable
-from trueport.detection.policy.rules import ActivePolicies, Context, PolicySet
+from trueport.detection.policy.rules import RULES, ActivePolicies, Context, Policy, PolicySet
 from trueport.detection.types import Failure, Finding, Passage, Reading, Side
 
 Replayed = Literal["allow", "flag", "redact", "block", "unknown"]
@@ -226,12 +226,16 @@ def context_of(outcome: Mapping[str, Any], reading: Mapping[str, Any] | None) ->
     )
 
 
-def _unknown(active: ActivePolicies, reading: Mapping[str, Any] | None) -> str:
+def _unknown(active: ActivePolicies, reading: Mapping[str, Any] | None) -> str:  # noqa: PLR0911 - a table of cases
     """Why a record does not tell what these policies would have decided, empty where it does."""
     if reading is None or "unreadable" in reading:
         return "not_read" if reading is None else str(reading["unreadable"])
     if reading["findings_capped"]:
         return "findings_capped"
+    if any(policy.document.when.topics for policy in active.policies):
+        return "topics_not_kept"
+    if any(_depends_on_model(policy, one[2], one[7]) for policy in active.policies for one in reading["findings"]):
+        return "band_not_kept"
     if active.wanted - set(reading["read"]):
         return "category_not_read"
     tried = {digest for _, digest in reading["expressions"]}
@@ -245,6 +249,15 @@ def _unknown(active: ActivePolicies, reading: Mapping[str, Any] | None) -> str:
     ):
         return "threshold_too_fine"
     return ""
+
+
+def _depends_on_model(policy: Policy, category: str, detector: str) -> bool:
+    """Whether the finding counts by a band whose number a model has, and nobody has told it."""
+    return (
+        policy.document.when.band is not None
+        and category in policy.categories
+        and detector not in (RULES, *policy.bands)
+    )
 
 
 def _entries(

@@ -39,7 +39,8 @@ CUSTOM: Final = "policies"
 """The name under which a tenant's own expressions appear as a detector."""
 TOPICS: Final = "topics"
 """The name under which a tenant's topics do."""
-_RULES: Final = "patterns"
+RULES: Final = "patterns"
+"""The name of the detector that reads with rules alone, which has no bands of its own."""
 _MOST_MATCHES: Final = 1_000
 _UNTOLD: Final = Failure(frozenset({"custom"}), TOPICS, "unavailable")
 _BANDS: Final[Mapping[Band, float]] = {"flag": 0.5, "block": 0.8}
@@ -250,7 +251,7 @@ class ActivePolicies:
                 continue
             if not policy.categories & failure.categories:
                 continue
-            if document.on_failure == "block" or (document.on_failure == "rules_only" and failure.detector == _RULES):
+            if document.on_failure == "block" or (document.on_failure == "rules_only" and failure.detector == RULES):
                 return True
         return False
 
