@@ -1,6 +1,7 @@
 """A person erased on a real installation: asked for at the command line, done by the server, checked from outside."""
 
 import json
+import re
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -71,6 +72,18 @@ def told(place: Installation, interaction: str) -> str | None:
     return with_resources(load_settings(place.environment), read)
 
 
+def shown(place: Installation, interaction: str, reason: str | None = None) -> list[tuple[str, list[str]]]:
+    """State and texts of both sides as people see them: masked, or for a reason in clear."""
+    path = f"/trueportai-services/api/v1/analytics/logs/{interaction}"
+    if reason is None:
+        status, found = place.ask(f"{path}/content", token=place.scoped_token())
+    else:
+        status, found = place.ask(f"{path}/reveal", body={"reason": reason}, token=place.scoped_token())
+    assert status == 200, found
+    assert found["is_masked"] is (reason is None)
+    return [(side["state"], [text["text"] for text in side["texts"]]) for side in found["sides"]]
+
+
 def done(place: Installation, erasure_id: str) -> dict[str, Any]:
     token, deadline_s = place.scoped_token(), time.monotonic() + PATIENCE_S
     while True:
@@ -87,6 +100,8 @@ def test_a_person_erased_at_the_command_line_is_gone_and_the_trail_is_whole(
     ada, bob = say(place, CANARY, "ada"), say(place, "Bob's words", "bob")
     place.settled_call_records(4)
     assert CANARY in (told(place, ada) or "")
+    assert shown(place, ada)[0] == ("kept", [re.sub(r"\w", "x", CANARY), "xxx"])
+    assert shown(place, ada, reason="case 17")[0] == ("kept", [CANARY, "ada"])
     place.stop()
 
     asked = json.loads(
@@ -104,6 +119,7 @@ def test_a_person_erased_at_the_command_line_is_gone_and_the_trail_is_whole(
 
     assert (erasure["state"], len(erasure["keys"])) == ("done", 1)
     assert told(place, ada) is None
+    assert shown(place, ada, reason="case 17") == [("content_erased", []), ("content_erased", [])]
     assert "Bob's words" in (told(place, bob) or "")
     again = say(place, "back again", "ada")
     place.settled_call_records(6)

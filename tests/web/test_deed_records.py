@@ -3,7 +3,7 @@
 The table names a request for each changing route. A new route without an entry fails the first test.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +16,15 @@ from tests.web.test_access_matrix import Route, routes_of
 from trueport.audit.canonical import canonical
 from trueport.audit.journal import SpoolUnavailable
 from trueport.audit.records import DeedKind
+from trueport.detection.types import Side
+from trueport.domains.analytics.api import ContentViewer, MongoSink, Said
 from trueport.domains.analytics.models import RETENTION, Violation
 from trueport.domains.analytics.projection import violation_documents
 from trueport.domains.auth.accounts import NewUser, create_user
 from trueport.domains.auth.models import ApiKey, Tenant, User
 from trueport.kit.ids import new_id
+from trueport.kit.tenancy import TenantScope
+from trueport.storage.documents import open_store
 from trueport.storage.mongo import Database, Document
 from trueport.storage.tripwire import PLATFORM_MARK
 from trueport.web.trail import Trail
@@ -62,6 +66,13 @@ class DeadTrail(Trail):
         raise SpoolUnavailable
 
 
+class NobodySpoke:
+    """Recorded content in which nothing was said."""
+
+    async def texts(self, scope: TenantScope, outcome: Mapping[str, Any], side: Side) -> Sequence[Said]:  # noqa: ARG002
+        return ()
+
+
 @dataclass
 class Town:
     """A tenant with an owner who signs in with a password, and whatever a request is made on."""
@@ -98,6 +109,14 @@ class Town:
 
     async def hold(self) -> str:
         return str((await self.sent("POST", f"{API}/audit/holds", {"reason": "case 17"}))["id"])
+
+    async def interaction(self) -> str:
+        self.house.resources.parts[ContentViewer] = NobodySpoke()
+        _, outcome = Writer().call(self.tenant.id, self.house.clock.now())
+        settings = self.house.resources.settings
+        sink = MongoSink(self.house.resources.database, open_store(settings.storage_url, settings.data_dir))
+        await sink.store([outcome])
+        return str(outcome.record["rid"])
 
     async def violation(self) -> str:
         _, outcome = Writer().call(self.tenant.id, self.house.clock.now(), decisions=[DECISION])
@@ -155,6 +174,9 @@ def deeds() -> dict[str, Deed]:
         f"PUT {API}/audit/retention": Deed("admin", "retention_changed", {"calls_days": 500, "deeds_days": 800}),
         f"POST {API}/audit/pushes": Deed("admin", "push_created", PUSH),
         f"DELETE {API}/audit/pushes/{{push_id:str}}": Deed("admin", "push_deleted", on=Town.push),
+        f"POST {API}/analytics/logs/{{interaction_id:str}}/reveal": Deed(
+            "access", "content_revealed", {"reason": "case 17"}, Town.interaction
+        ),
         f"POST {API}/audit/holds": Deed("hold", "create", {"reason": "case 17"}),
         f"POST {API}/audit/holds/{{hold_id:str}}/release": Deed("hold", "ask_release", on=Town.hold),
         f"POST {API}/subjects/erasures": Deed("erasure", "erase", {"user": "ada", "legal_basis": "GDPR"}),

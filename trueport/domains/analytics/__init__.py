@@ -2,6 +2,7 @@
 
 from litestar.di import Provide
 
+from trueport.domains.analytics.content_controllers import ContentController
 from trueport.domains.analytics.controllers import (
     AnalyticsController,
     ScansController,
@@ -17,7 +18,7 @@ from trueport.web.domain import Domain
 
 domain = Domain(
     name="analytics",
-    controllers=(AnalyticsController, ViolationsController, ScansController, ReplaysController),
+    controllers=(AnalyticsController, ContentController, ViolationsController, ScansController, ReplaysController),
     dependencies={
         "analytics": Provide(provide_analytics, sync_to_thread=False),
         "cases": Provide(provide_cases, sync_to_thread=False),
@@ -28,6 +29,14 @@ domain = Domain(
     lifespan=(open_runner,),
     jobs=(beat,),
     permissions=frozenset(
-        {"logs:read", "analytics:read", "violations:read", "violations:write", "policies:read", "policies:write"}
+        {
+            "logs:read",
+            "analytics:read",
+            "violations:read",
+            "violations:write",
+            "policies:read",
+            "policies:write",
+            "content:reveal",
+        }
     ),
 )

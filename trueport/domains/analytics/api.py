@@ -1,5 +1,6 @@
 """The front door of this domain: what the lifespan, other domains and the command line may use."""
 
+from trueport.domains.analytics.contents import ContentUnreadable, ContentViewer, Said
 from trueport.domains.analytics.events import RecordsStored, ViolationFound
 from trueport.domains.analytics.models import (
     RETENTION,
@@ -32,6 +33,8 @@ __all__ = [
     "Backlog",
     "ContentReader",
     "ContentReference",
+    "ContentUnreadable",
+    "ContentViewer",
     "End",
     "InteractionRow",
     "Interactions",
@@ -40,6 +43,7 @@ __all__ = [
     "PoliciesRefused",
     "Progress",
     "RecordsStored",
+    "Said",
     "Scan",
     "ScanQueue",
     "ScanResults",

@@ -15,7 +15,7 @@ from trueport.detection.base import DetectorFailed
 from trueport.detection.engine import Engine
 from trueport.detection.registry import EngineMissing, open_engine
 from trueport.detection.types import Passage
-from trueport.domains.analytics.api import ContentReader, MongoSink
+from trueport.domains.analytics.api import ContentReader, ContentViewer, MongoSink
 from trueport.domains.audit.api import SubjectKeys
 from trueport.domains.proxy.callers import KeyRing
 from trueport.domains.proxy.contents import StoredContents
@@ -96,9 +96,8 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     repeats = StoredRepeats(resources, callers, contents)
     metrics = resources.part(GatewayMetrics)
     screeners = open_screeners(settings, engine, clock)
-    resources.parts.update(
-        {Trail: Trail(journal), ContentReader: RecordedContent(resources.database, contents, screeners.after)}
-    )
+    recorded = RecordedContent(resources.database, contents, screeners.after)
+    resources.parts.update({Trail: Trail(journal), ContentReader: recorded, ContentViewer: recorded})
     gateway.tools = Tools(
         callers=callers,
         limits=limits,
