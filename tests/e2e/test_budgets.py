@@ -4,7 +4,7 @@ still known after a restart."""
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pytest
@@ -348,6 +348,10 @@ async def test_calls_at_the_same_time_are_bounded(house: House, slug: str, given
 # --- several processes -------------------------------------------------------------------------------------
 
 
+async def _spent(place: Installation, interactions: Sequence[str]) -> int:
+    return sum(row["cost_nano_usd"] for row in (await rows_of(place, interactions)).values())
+
+
 async def test_budgets_hold_across_workers_and_when_redis_has_lost_everything(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -363,13 +367,14 @@ async def test_budgets_hold_across_workers_and_when_redis_has_lost_everything(
         calls = await asyncio.gather(*(house.ask("edge") for _ in range(200)))
         assert {got.status for got in calls} == {200, 402}
         served = [got.interaction for got in calls if got.status == 200]
-        await asyncio.sleep(0.3)  # what calls held is given back behind them
-        while (got := await house.ask("edge")).status == 200:
-            served.append(got.interaction)
-            await asyncio.sleep(0.1)
-        rows = await rows_of(place, served)
-        spent = sum(row["cost_nano_usd"] for row in rows.values())
-        assert NANO // 20 <= spent < NANO // 20 + ONE_CALL
+        # What calls held is given back behind them.
+        async with asyncio.timeout(PATIENCE_S):
+            while (spent := await _spent(place, served)) < NANO // 20:
+                if (got := await house.ask("edge")).status == 200:
+                    served.append(got.interaction)
+                await asyncio.sleep(0.1)
+        assert (await house.ask("edge")).status == 402
+        assert spent < NANO // 20 + ONE_CALL
 
         redis.kill()
         redis.start()

@@ -7,6 +7,7 @@ the store has acknowledged is saved after the acknowledgement, never before.
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -71,6 +72,14 @@ class Shipper:
         self._is_cursor_old = False
         self._unreadable = 0
         self.is_behind = False
+        self._has_adopted = asyncio.Event()
+
+    async def has_adopted(self, deadline: Deadline) -> bool:
+        """Wait until `run` has looked for journals of dead processes for the first time; False when it takes longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline.remaining_s()):
+                await self._has_adopted.wait()
+        return self._has_adopted.is_set()
 
     async def run(self) -> None:
         """Ship for ever. Cancel it after `drain`."""
@@ -79,6 +88,7 @@ class Shipper:
         while True:
             if loop.time() >= adopt_at_s:
                 await self._try_to_adopt()
+                self._has_adopted.set()
                 self._read_again()
                 adopt_at_s = loop.time() + _ADOPT_EVERY_S
             if await self._ship_some() < MOST_RECORDS:

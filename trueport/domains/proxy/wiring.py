@@ -61,6 +61,8 @@ log = get_logger(__name__)
 
 STREAM_GRACE_S: Final = 30.0
 _DRAIN_S: Final = 10.0
+_ADOPTION_S: Final = 5.0
+"""A long journal, or a database that is away, is not waited for: calls are served meanwhile."""
 _CANCELLED_S: Final = 5.0
 _READ_S: Final = 2.0
 _PATIENCE_AFTER_S: Final = 60.0
@@ -118,10 +120,13 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
         clock=clock,
         engine=engine,
     )
-    resources.readiness["journal"] = ReadinessCheck(partial(_journal_writes, journal), is_critical=gaps is None)
-    resources.readiness["circuits"] = ReadinessCheck(partial(_circuits_answer, breakers), is_critical=False)
-    resources.readiness["limits"] = ReadinessCheck(partial(_limits_answer, limits), is_critical=False)
-    resources.readiness["detection"] = ReadinessCheck(partial(_detection_reads, engine, clock), is_critical=False)
+    checks = {
+        "journal": ReadinessCheck(partial(_journal_writes, journal), is_critical=gaps is None),
+        "circuits": ReadinessCheck(partial(_circuits_answer, breakers), is_critical=False),
+        "limits": ReadinessCheck(partial(_limits_answer, limits), is_critical=False),
+        "detection": ReadinessCheck(partial(_detection_reads, engine, clock), is_critical=False),
+    }
+    resources.readiness.update(checks)
     background = [
         _kept_running(callers.watch(), "key_watch"),
         _kept_running(_measure(gateway.tools), "measure"),
@@ -130,6 +135,9 @@ async def open_gateway(resources: Resources) -> AsyncIterator[None]:
     if shipper is not None:
         background.append(_kept_running(shipper.run(), "shipper"))
         background.append(_kept_running(_measure_journal(shipper, gaps, metrics), "measure_journal"))
+        # What a crash left in the journal has been spent: the first call that asks for budgets is to be told.
+        if not await shipper.has_adopted(Deadline.after(_ADOPTION_S)):
+            log.warning("dead_writers_not_adopted_yet")
     if settings.scans_per_minute:
         scanner = Scanner(resources, contents, screeners, metrics, per_minute=settings.scans_per_minute)
         background.append(_kept_running(scanner.run(), "scanner"))
