@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from trueport.app import create_app, installed_domains
-from trueport.domains.proxy.http import GatewayApp
+from trueport.domains.proxy.http import GatewayApp, dialect_of
 from trueport.kit.logging import configure_logging
 from trueport.lifespan import open_resources
 from trueport.settings import Settings, load_settings
@@ -41,8 +41,9 @@ def create(settings: Settings) -> App:
     async def dispatch(
         scope: Scope, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        if scope["type"] == "http" and gateway.owns(scope["path"], scope["headers"]):
-            await gateway(scope, receive, send)
+        place = dialect_of(scope["path"], scope["headers"]) if scope["type"] == "http" else None
+        if place is not None:
+            await gateway(scope, receive, send, place)
         else:
             await cast(App, framework)(scope, receive, send)
 

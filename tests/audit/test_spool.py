@@ -75,6 +75,7 @@ async def test_what_nobody_waits_for_is_synced_after_what_is_under_way(
     await spool.durable(0)
     spool.append("intent", "int_1", TENANT, {})
     spool.sync_ahead()
+    await asyncio.sleep(0)
     spool.append("outcome", "int_1", TENANT, {})
     # Until the time has passed in which a record waits for others: that it comes to nothing must not be the end of it.
     await asyncio.sleep(0.05)

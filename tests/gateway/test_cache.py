@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.support.objects import admitted, asked, credential
 from trueport.gateway.cache import LARGEST_ANSWER_BYTES, AnswerCache, KeptAnswer, name_of
@@ -24,12 +25,12 @@ def call(body: Any = None, *, line: str = "POST chat/completions", wire: str = "
 
 def with_headers(headers: HeaderList) -> Admitted:
     found = call()
-    return dataclasses.replace(found, call=dataclasses.replace(found.call, headers=headers))
+    return structs.replace(found, call=structs.replace(found.call, headers=headers))
 
 
 def under(**changes: Any) -> Admitted:
     found = call()
-    return dataclasses.replace(found, snapshot=dataclasses.replace(found.snapshot, **changes))
+    return structs.replace(found, snapshot=dataclasses.replace(found.snapshot, **changes))
 
 
 NAME = name_of(call())
@@ -55,7 +56,7 @@ NAME = name_of(call())
         call({"model": "m", "input": "Hello"}, line="POST responses"),
         call({"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9}, wire="anthropic",
              line="POST messages"),
-        dataclasses.replace(call(), model="behind-the-alias"),
+        structs.replace(call(), model="behind-the-alias"),
         under(revision=2),
         under(policy_version=1),
         with_headers([(b"openai-beta", b"assistants=v2")]),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
+from msgspec import structs
+
 from trueport.detection.engine import Engine
 from trueport.detection.policy import Judged, Span, Unscannable
 from trueport.detection.redact import Placeholders
@@ -108,8 +111,7 @@ def recorded(
     return Recorded(cast(Admitted, _Admitted(**vars(admitted))), cast(Any, None))
 
 
-@dataclass(frozen=True)
-class _Admitted:
+class _Admitted(msgspec.Struct, frozen=True):
     call: Any
     caller: Any
     request: Request
@@ -239,7 +241,7 @@ async def test_the_context_names_a_provider_only_when_it_is_certain() -> None:
     screener = PolicyScreener(cast(Engine, WordEngine()), ManualClock())
     await screener.inspect_input(given)
     one, other = (SimpleNamespace(credential=SimpleNamespace(provider=name)) for name in ("openai", "google"))
-    object.__setattr__(given.admitted, "targets", (one, other))
+    given = structs.replace(given, admitted=structs.replace(given.admitted, targets=(one, other)))
     await screener.inspect_input(given)
     await screener.inspect_output(given.admitted, cast(Any, other), b'{"choices":[]}', "application/json")
 

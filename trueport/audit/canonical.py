@@ -25,8 +25,9 @@ def canonical(record: Mapping[str, object]) -> bytes:
     Raises TypeError for a float or any other type, subclasses included, and for keys that are no strings; ValueError
     for integers beyond ±(2^53 − 1), keys that are not ASCII, and text with lone surrogates.
     """
-    _check_members(record)
-    return _encoder.encode(record)
+    data = _encoder.encode(record)
+    _check_members(record, may_be_wide=not data.isascii())
+    return data
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -39,26 +40,30 @@ def leaf_hash(data: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + data).digest()
 
 
-def _check_members(members: Mapping[str, object]) -> None:
+def _check_members(members: Mapping[str, object], *, may_be_wide: bool) -> None:
+    """Look at what the encoder takes and a record does not hold; `may_be_wide`: something in it is not ASCII."""
     for key, value in members.items():
         if type(key) is not str:
             raise TypeError("a record's keys are strings")
-        if not key.isascii():
+        if may_be_wide and not key.isascii():
             raise ValueError("a record's keys are ASCII")
-        if type(value) not in _PLAIN:
-            _check(value)
+        kind = type(value)
+        if kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER:  # type: ignore[operator]  # it is an int
+            continue
+        if kind not in _PLAIN:
+            _check(value, may_be_wide=may_be_wide)
 
 
-def _check(value: object) -> None:
+def _check(value: object, *, may_be_wide: bool) -> None:
     # Exact types: msgspec would also write floats, dates and enums, each in a form of its own choosing.
     kind = type(value)
     if kind is int:
         if not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:  # type: ignore[operator]  # it is an int
             raise ValueError("a record's integers stay within ±(2^53 - 1)")
     elif kind is dict:
-        _check_members(value)  # type: ignore[arg-type]  # it is a dict
+        _check_members(value, may_be_wide=may_be_wide)  # type: ignore[arg-type]  # it is a dict
     elif kind is list or kind is tuple:
         for item in value:  # type: ignore[attr-defined]  # it is a list or a tuple
-            _check(item)
+            _check(item, may_be_wide=may_be_wide)
     elif kind not in _PLAIN:
         raise TypeError(f"a record does not hold {kind.__name__}")

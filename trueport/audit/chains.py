@@ -4,15 +4,15 @@ import os
 import re
 import socket
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from trueport.audit.canonical import canonical, leaf_hash
 from trueport.audit.records import FIRST_PREV, OWN_FIELDS, VERSION, Kind, number_of, record_id
 from trueport.kit.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(msgspec.Struct, frozen=True):
     """A record in canonical form at its place in a chain."""
 
     record_id: str

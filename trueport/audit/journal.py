@@ -1,8 +1,9 @@
 """What a call needs of a journal, whether it is a folder on the local disk or the database itself."""
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from trueport.audit.records import Kind
 from trueport.kit.errors import Unavailable
@@ -27,8 +28,7 @@ class SpoolSheds(SpoolUnavailable):
         super().__init__(retry_after_s=5)
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True):
     """Where a record stands. `position` grows with every record and is what `durable` takes."""
 
     record_id: str

@@ -186,6 +186,8 @@ class Spool:
 
     def _note_mark(self, share: float) -> None:
         """Say once that a mark was passed, and again when it was passed anew."""
+        if not self._marks_passed and share <= _MARKS[0][0]:
+            return
         passed = sum(share > mark for mark, _ in _MARKS)
         if passed > self._marks_passed:
             log.error(_MARKS[passed - 1][1], bytes=self.used_bytes, limit=self._limit_bytes)
@@ -254,12 +256,12 @@ class Spool:
         """
         if time.monotonic() - self._synced_at_s <= _REST_S:
             return
-        if self._kernel is not None or self._loop is None:
-            self._begin_sync()
+        if self._loop is None:
+            self._wake.set()
         else:
-            # The thread gets no further than asking for the interpreter while this one has something to do; waking
-            # it before that is two changes of threads for nothing, in the time until the provider is asked.
-            self._loop.call_soon(self._wake.set)
+            # In the loop's next turn: asking the kernel takes as long as a tenth of a call, and a woken thread would
+            # ask for the interpreter, both in the time until the provider is asked.
+            self._loop.call_soon(self._begin_sync)
 
     async def settled(self) -> None:
         """Nothing to wait for: what was appended survives the death of the process."""

@@ -1,5 +1,6 @@
 """The gates before anything is recorded: may this key use this model, is there a target, is there room and money."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +21,11 @@ _UNSTATED_OUTPUT_OF_BUDGETS: Final = 4_096
 _LONGEST_CALL_S: Final = 660.0
 _LONGEST_SUBJECT: Final = 128
 _GENERATES: Final = frozenset({"chat", "text", "media"})
+_OWN_FIRST: Final[Mapping[Wire, tuple[Wire, ...]]] = {
+    "openai": ("openai", "anthropic", "google"),
+    "anthropic": ("anthropic", "openai", "google"),
+    "google": ("google", "openai", "anthropic"),
+}
 
 
 class ModelNotAllowed(Forbidden):
@@ -102,9 +108,7 @@ async def admit_own(
 def _wires(call: Call, request: Request) -> tuple[Wire, ...]:
     """The wires a target may speak: the request's own first, and the others where it can be translated."""
     own = call.dialect.wire
-    if call.dialect.format_of(request) is None:
-        return (own,)
-    return (own, *(wire for wire in ("openai", "anthropic", "google") if wire != own))
+    return (own,) if call.dialect.format_of(request) is None else _OWN_FIRST[own]
 
 
 def _may_use(caller: Caller, request: Request, model: str | None, target: Target) -> bool:

@@ -3,10 +3,10 @@
 import asyncio
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import msgspec
 from yarl import URL
 
 from trueport.gateway.breaker.base import Denied, Permit, verdict_of
@@ -45,8 +45,7 @@ class CircuitOpen(Unavailable):
         self.retry_after_s = max(1, -(-retry_after_ms // 1_000))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What one target is asked, in its own wire, and the way back where that is not the client's."""
 
     target: Target
@@ -57,8 +56,7 @@ class Asked:
     bridge: Bridge | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """A provider has begun to answer; nothing has reached the client yet."""
 
     admitted: Admitted
@@ -121,10 +119,12 @@ async def send(screened: Screened, tools: Tools, settlement: Settlement) -> Answ
 
 def _with_shortest_pause(last: Answered, tools: Tools) -> Answered:
     """The answer of accounts that are all at their limit says when the first of them will serve again."""
+    if last.answer.status != 429:
+        return last
     headers = last.answer.headers
     pauses_s = [tools.observed.pause_s(target) for target in last.admitted.targets]
     known_s = [pause_s for pause_s in pauses_s if pause_s > 0]
-    if last.answer.status == 429 and len(known_s) > 1:
+    if len(known_s) > 1:
         kept = {name: value for name, value in headers.items() if name != "retry-after-ms"}
         last.answer.headers = {**kept, "retry-after": str(math.ceil(min(known_s)))}
     return last

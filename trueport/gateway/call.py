@@ -1,8 +1,9 @@
 """The values that travel through the stages of one call. All frozen: a stage makes a new one, it changes none."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from trueport.detection.types import Category, Failure, Role, Side
 from trueport.kit.errors import TrueportError
@@ -30,8 +31,7 @@ Decision = Literal["allow", "flag", "redact", "block"]
 UsageSource = Literal["provider", "estimated", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """The application behind a call: its key, and what that key may do."""
 
     tenant_id: TenantId
@@ -44,8 +44,7 @@ class Caller:
     is_live: Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What the client sent, read off the wire but not yet understood.
 
     `path` is the operation's path below the dialect's root, such as `chat/completions`; `query` the raw query
@@ -81,8 +80,7 @@ Kind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What the client wants, or what a provider is to be asked for.
 
     `operation` is the path below the API's root and version in the terms of its wire, such as `chat/completions`,
@@ -113,8 +111,7 @@ class Request:
     streams_as: Literal["sse", "array"] = "sse"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What one call used, in one shape for every provider.
 
     `input_tokens` is everything the model read and `output_tokens` everything billed as written. The others are parts
@@ -143,8 +140,7 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One try at one target. `status` is the provider's, `error` the machine code of a failure."""
 
     target: "Target"
@@ -153,8 +149,7 @@ class Attempt:
     took_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """What the detectors gave one text, so that other thresholds can be tried on it later. Never holds the text."""
 
     path: str
@@ -162,8 +157,7 @@ class Scored:
     scores: Mapping[Category, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """What the policies made of the texts on one side of a call. Never holds a text.
 
     `policies` are the ids of those that held, named where a detector failed: they are asked again later.
@@ -180,8 +174,7 @@ class Judgement:
     reading: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a call ended; everything billing, analytics and audit need to know about it.
 
     `repeats` is the interaction whose answer was given again instead of asking a provider. `charged_nano_usd` is what
@@ -212,8 +205,7 @@ class Outcome:
     held_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What goes back to the client: a whole body, or a stream of pieces each ready to be sent as it is."""
 
     status: int
@@ -222,8 +214,7 @@ class Reply:
     stream: AsyncGenerator[bytes, None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """A call that may go on: who calls, what for, under which configuration.
 
     `model` is the one asked for, the model behind it where that was an alias; `model_counted`
@@ -247,16 +238,14 @@ class Admitted:
     keeps_content: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """A call whose intent stands in the journal. Nothing is sent upstream without one of these."""
 
     admitted: Admitted
     record: "OpenRecord"
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
+class Screened(msgspec.Struct, frozen=True):
     """A recorded call whose input the policies have seen, and what they decided.
 
     Its request is what the provider may see: where something was redacted, another than the client's. `refusal` is

@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import ClassVar, Final, NoReturn
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
@@ -376,8 +377,7 @@ class Wire(ResponseHandler):
             body.set_exception(exc, cause)
 
 
-@dataclass(frozen=True, slots=True)
-class PoolKey:
+class PoolKey(msgspec.Struct, frozen=True):
     """Whose connections these are. No two keys ever share one, so nothing bound to a connection crosses over."""
 
     tenant: TenantId

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from msgspec import structs
+
 from trueport.detection.engine import Engine
 from trueport.detection.policy import ActivePolicies, Context, Judged, Span, Unscannable, Verdict
 from trueport.detection.policy.replay import reading_fields
@@ -112,9 +114,9 @@ class PolicyScreener:
         try:
             body = found.with_texts(_edits(found, read, verdict, placeholders))
         except NotEditable:
-            return Screened(recorded, "block", replace(judgement, decision="block"), ContentBlocked("input"))
-        request = replace(request, body=body, members=None if request.members is None else read_object(body))
-        recorded = replace(recorded, admitted=replace(admitted, request=request))
+            return Screened(recorded, "block", structs.replace(judgement, decision="block"), ContentBlocked("input"))
+        request = structs.replace(request, body=body, members=None if request.members is None else read_object(body))
+        recorded = structs.replace(recorded, admitted=structs.replace(admitted, request=request))
         return Screened(recorded, "redact", judgement, placeholders=placeholders)
 
     async def inspect_output(
@@ -150,7 +152,7 @@ class PolicyScreener:
                 edits = _restored(found, edits, placeholders)
             return Inspected(found.with_texts(edits), judgement)
         except NotEditable:
-            blocked = replace(judgement, decision="block") if judgement else None
+            blocked = structs.replace(judgement, decision="block") if judgement else None
             return Inspected(b"", blocked, ContentBlocked("output"))
 
     def guard(self, admitted: Admitted, target: Target, placeholders: Placeholders | None = None) -> StreamGuard | None:
@@ -173,7 +175,7 @@ class PolicyScreener:
         judgement = self._judgement(active, active.decide(read.entries), read, started_s)
         if context is None:
             return judgement
-        return replace(judgement, reading=reading_fields(read.entries, active, context, is_user_kept=False))
+        return structs.replace(judgement, reading=reading_fields(read.entries, active, context, is_user_kept=False))
 
     def now_s(self) -> float:
         return self._clock.monotonic()
@@ -362,7 +364,7 @@ class GuardedAnswer:
     def judgement(self) -> Judgement | None:
         if self._active is None:
             return None
-        return replace(self._stream.judgement, reading=self._about.reading(self._stream.entries, self._active))
+        return structs.replace(self._stream.judgement, reading=self._about.reading(self._stream.entries, self._active))
 
     @property
     def refusal(self) -> TrueportError | None:

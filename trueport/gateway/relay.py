@@ -6,10 +6,10 @@ Admitted, recording its intent a Recorded, screening a Screened, and only a Scre
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from trueport.gateway.admission import admit
 from trueport.gateway.attempts import Answered, send

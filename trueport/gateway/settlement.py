@@ -1,7 +1,8 @@
 """Closing a call exactly once, whatever happens to it."""
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from trueport.gateway.breaker.base import Permit, Verdict
 from trueport.gateway.cache import KeptAnswer

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import msgspec
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
@@ -95,8 +96,7 @@ class Timeouts:
 _DEFAULT_TIMEOUTS: Final = Timeouts()
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True):
     """What to send. `url` comes from `parse_upstream_url` with a path below it; `headers` carry the credential.
 
     Headers that belong to the connection or its framing are not the caller's to set: `send` raises ValueError.

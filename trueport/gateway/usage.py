@@ -15,8 +15,10 @@ TranscriptTextUsage), https://docs.anthropic.com/en/api/messages (Usage), https:
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeGuard
+
+from msgspec.structs import replace
 
 from trueport.gateway.call import Usage
 

@@ -1,9 +1,9 @@
 """What the gateway's own recorder writes, through a real journal and shipper, into the rows people read."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import bson
+from msgspec.structs import replace
 from yarl import URL
 
 from tests.support.analytics import records_of, rows_of

@@ -3,10 +3,10 @@
 import asyncio
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.domains.analytics.test_from_the_recorder import CALLER, TARGET, TENANT, a_call, admitted, snapshot_of
 from tests.support.erasure import OneKey
@@ -44,7 +44,7 @@ class House:
         return replace(
             found,
             caller=replace(CALLER, environment="prod"),
-            request=replace(found.request, **request),  # type: ignore[arg-type]  # members of a Request
+            request=replace(found.request, **request),
         )
 
     async def intent(self) -> SpoolRecord:

@@ -1,12 +1,12 @@
 """Which Idempotency-Keys were used for which calls, as the database remembers it."""
 
 import asyncio
-import dataclasses
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from tests.support.mongo import TENANT_COLLECTIONS
 from tests.support.objects import admitted, asked
@@ -58,8 +58,8 @@ def call(
     body: Any = None, query: str = "",
 ) -> Admitted:  # fmt: skip
     found = admitted("openai", asked("openai", "POST chat/completions", body or CHAT), tenant=tenant, environment=env)
-    own = dataclasses.replace(found.call, interaction_id=InteractionId(interaction), path=path, query=query)
-    return dataclasses.replace(found, call=own)
+    own = structs.replace(found.call, interaction_id=InteractionId(interaction), path=path, query=query)
+    return structs.replace(found, call=own)
 
 
 def outcome(end: End = "completed", status: int = 200, content: bytes = b'{"said":"so"}') -> Outcome:
@@ -128,7 +128,7 @@ async def test_what_was_streamed_is_streamed_again(
     stores: Stores, repeats: StoredRepeats, content_type: bytes, streams_as: Any, is_stream: bool
 ) -> None:
     whose = call()
-    whose = dataclasses.replace(whose, request=dataclasses.replace(whose.request, streams=True, streams_as=streams_as))
+    whose = structs.replace(whose, request=structs.replace(whose.request, streams=True, streams_as=streams_as))
     stores.contents["int_1"] = outcome().content
     repeats.settle(await claimed(repeats, whose), outcome(), [(b"content-type", content_type)])
     await repeats.close()
@@ -151,7 +151,7 @@ async def test_an_answer_that_is_not_yet_where_it_can_be_read_is_not_asked_for_a
 async def test_an_answer_of_which_a_part_was_not_kept_is_not_passed_off_as_whole(
     stores: Stores, repeats: StoredRepeats
 ) -> None:
-    await ended(repeats, call(), dataclasses.replace(outcome(), reply_bytes=9_000_000))
+    await ended(repeats, call(), structs.replace(outcome(), reply_bytes=9_000_000))
     stores.contents["int_1"] = outcome().content
 
     for process in (repeats, stores.process()):

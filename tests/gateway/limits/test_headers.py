@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from trueport.gateway.limits.base import Standing, headers, unlimited
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.providers import LISTED, TOKEN_CANARY, TokenEndpoint, account, asking
 from trueport.gateway.call import Request

@@ -93,9 +93,11 @@ class DetectController(Controller):
         """Read texts with every detector."""
         tools, person = _tools(resources), bound_tenant_principal(request)
         clock, headers = resources.clock, list(request.scope["headers"])
+        interaction_id = InteractionId(new_id("int"))
+        stated = request.scope.get("state", {}).get("request_id")
         call = Call(
-            interaction_id=InteractionId(new_id("int")),
-            request_id=str(request.scope.get("state", {}).get("request_id") or request_id_of(headers)),
+            interaction_id=interaction_id,
+            request_id=str(stated or request_id_of(headers, interaction_id)),
             dialect=DETECT,
             method=request.method,
             path=detect.OPERATION,

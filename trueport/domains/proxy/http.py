@@ -31,6 +31,8 @@ log = get_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Place = tuple[Dialect, str]
+"""A dialect and the operation below its root."""
 
 MOST_BODY_BYTES: Final = 20 << 20
 STALLED_CLIENT_S: Final = 30.0
@@ -82,7 +84,7 @@ class Draining(Unavailable):
         super().__init__("The server is shutting down.")
 
 
-def dialect_of(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> tuple[Dialect, str] | None:
+def dialect_of(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> Place | None:
     """The dialect that owns `path` and the operation below its root; None when it is not a gateway path.
 
     An SDK that adds `/v1` to a base URL which already ends in it arrives as `/v1/v1/…` and means the same. On the
@@ -178,20 +180,16 @@ class GatewayApp:
         self._under_way: set[asyncio.Task[Any]] = set()
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
 
-    @staticmethod
-    def owns(path: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> bool:
-        """Whether requests for this path belong here; detection is asked for with API keys here, else elsewhere."""
-        return dialect_of(path, headers) is not None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, place: Place | None = None) -> None:
+        """Answer one request. `place` is what `dialect_of` says of its path, for whoever has asked already."""
         tools = self.tools
         headers: HeaderList = scope["headers"]
-        found = dialect_of(scope["path"], headers)
-        dialect, operation = found if found else (_OPENAI, "")
+        dialect, operation = place or dialect_of(scope["path"], headers) or (_OPENAI, "")
+        interaction_id = InteractionId(new_id("int"))
         call = partial(
             Call,
-            interaction_id=InteractionId(new_id("int")),
-            request_id=request_id_of(headers),
+            interaction_id=interaction_id,
+            request_id=request_id_of(headers, interaction_id),
             dialect=dialect,
             method=scope["method"],
             path=operation,
@@ -319,9 +317,9 @@ async def _send_stream(reply: Reply, watch: _ClientWatch, send: Send, tools: Too
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def request_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    """The client's own id of its request where it has the form of one, else a new one."""
+def request_id_of(headers: Sequence[tuple[bytes, bytes]], interaction_id: InteractionId) -> str:
+    """The client's own id of its request where it has the form of one, else the interaction's under another prefix."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value) is not None:
             return value.decode()
-    return new_id("req")
+    return f"req_{interaction_id.removeprefix('int_')}"

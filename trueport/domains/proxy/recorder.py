@@ -5,7 +5,6 @@ interaction log, the ledger) are made from outcomes, in any order, any number of
 """
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -32,9 +31,7 @@ _MOST_SCORES: Final = 100
 _PATIENT_TIERS: Final = frozenset({"flex", "batch"})
 
 
-_USAGE_PARTS: Final = tuple(
-    field.name for field in dataclasses.fields(Usage) if field.name not in ("input_tokens", "output_tokens")
-)
+_USAGE_PARTS: Final = tuple(name for name in Usage.__struct_fields__ if name not in ("input_tokens", "output_tokens"))
 
 
 def content_place(tenant_id: str, interaction_id: str, kind: str) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol
 
+import msgspec
+
 from trueport.kit.errors import Unavailable
 
 State = Literal["closed", "open", "half_open"]
@@ -72,8 +74,7 @@ class BreakerRules:
 RULES: Final = BreakerRules()
 
 
-@dataclass(slots=True, eq=False)
-class Permit:
+class Permit(msgspec.Struct, eq=False):
     """Leave to make one attempt. Opaque to callers but for `kind`, and it changes: reporting closes it.
 
     kind: an ordinary attempt; the only one that may be made while the circuit is half open; one whose outcome counts

@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import msgspec
+
 from trueport.gateway.breaker.base import BreakerRules, Outcome, Pin, State
 
 What = Literal["pass", "probe", "deny", "unguarded", "seen", "counted", "stale", "opened", "released", "closed"]
@@ -23,8 +25,7 @@ ANY_EPOCH: Final = "*"
 _MOST_DOUBLINGS: Final = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What happened, and how the circuit stands after it.
 
     wait_ms: until an attempt may pass; in a half open circuit until the present probe is given up.

@@ -6,10 +6,10 @@ are the error object, the `usage` objects and the events of a message stream.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from trueport.gateway.call import HeaderList, Kind, Request, Usage
 from trueport.gateway.credentials import bearer_or_header, without_key

@@ -4,8 +4,10 @@ Source: https://learn.microsoft.com/azure/ai-services/openai/reference. Below th
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from trueport.gateway.call import Request
 from trueport.gateway.dialects.body import is_json, json_members

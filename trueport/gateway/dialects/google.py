@@ -6,11 +6,12 @@ a colon; JSON members are accepted in camelCase and in snake_case.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
 
 import msgspec
+from msgspec.structs import replace
 
 from trueport.gateway.call import HeaderList, Kind, Request, Usage
 from trueport.gateway.credentials import bearer_header_or_query, without_key

@@ -5,10 +5,10 @@ Source: https://platform.openai.com/docs/api-reference. The wire forms this file
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from trueport.gateway.call import HeaderList, Kind, Request, Usage
 from trueport.gateway.credentials import bearer_or_header

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
+from msgspec import structs
+
 from trueport.detection.policy import Judged, Unscannable
 from trueport.gateway.call import Judgement
 from trueport.gateway.guard.arguments import ArgumentsChannel
@@ -116,7 +118,7 @@ class GuardedStream:
         """What has been decided so far, about texts that have left and texts that wait."""
         own = self._judge.judgement
         if self._error is not None:
-            own = replace(own, decision="block")
+            own = structs.replace(own, decision="block")
         return own if self._watch is None else self._watch.joined_to(own)
 
     @property

@@ -1,8 +1,9 @@
 """Policies that change nothing, over a stream: they see every text, and no text waits for them."""
 
 import asyncio
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from trueport.detection.policy import Judged, Unscannable
 from trueport.detection.policy.decision import SEVERITY

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol
 
+import msgspec
+
 from trueport.kit.clock import from_epoch_us, rfc3339
 from trueport.kit.errors import TrueportError, Unavailable
 from trueport.kit.ids import TenantId
@@ -25,8 +27,7 @@ MOST_BUDGET_NANO_USD: Final = 9_000_000 * NANO_PER_USD
 nano-dollars, and that is a little more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """One set of bounds and whom it binds, such as scope "key" and that key's id. 0 switches a bound off.
 
     Within one tenant a (scope, subject) pair names one set of counters, whichever other limits come along.
@@ -85,8 +86,7 @@ OnAlert = Callable[[BudgetAlert], None]
 """Called on the event loop, in between settlements: it hands the alert on and does not wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """One call that wants to pass all of `limits` and `budgets`, each (scope, subject) of a kind at most once.
 
     tokens: upper estimate of prompt and completion, reserved until settlement.
@@ -104,8 +104,7 @@ class Ask:
     cost_nano_usd: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """What is left of one limit in the present window; None where the bound is off."""
 
     requests: int | None
@@ -119,8 +118,7 @@ class Room:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where the caller stands: the request and the token bound with the least room. A limit of 0 is off.
 
     `reset_…_s`: seconds until nothing of what has been counted so far weighs any more.
@@ -138,8 +136,7 @@ class Standing:
     budget_left_nano_usd: int | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """What to settle. Opaque to callers, and the one value here that changes: settling closes it.
 
     minute: the minute (Unix time // 60 s) whose counters hold the tokens.
@@ -152,8 +149,7 @@ class Reservation:
     is_open: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     reservation: Reservation
     standing: Standing
 

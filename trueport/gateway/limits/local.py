@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from trueport.gateway.limits.base import (
     LONGEST_RETRY_AFTER_S,
     Ask,
@@ -58,8 +60,7 @@ def subject_of(tenant_id: TenantId, limit: Limit) -> Subject:
     return (tenant_id, limit.scope, limit.subject)
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """What counts against one limit here and now; None is off, and 0 lets nothing through."""
 
     requests: int | None
@@ -71,8 +72,7 @@ class Bound:
         return cls(limit.requests_per_minute or None, limit.tokens_per_minute or None, limit.concurrency or None)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """A place in time: the minute (Unix time // 60 s), how much of it has passed, and whether windows slide."""
 
     minute: int

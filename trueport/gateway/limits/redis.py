@@ -21,8 +21,10 @@ import os
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, cast
+
+from msgspec.structs import replace
 
 from trueport.gateway.limits.backlog import Backlog, Charge
 from trueport.gateway.limits.base import (

@@ -1,11 +1,11 @@
 """Lists of an account's objects: what is in one, what is left of it for one tenant, and where it goes on."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
+from msgspec.structs import replace
 
 from trueport.gateway.call import Request, Wire
 from trueport.gateway.dialects.meter import UNREADABLE

@@ -5,8 +5,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from trueport.gateway.call import Admitted, Wire
 from trueport.gateway.objects.answers import deleted, made, made_in_event, marks

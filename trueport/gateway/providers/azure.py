@@ -6,10 +6,10 @@ dated version of the API; those below `/openai/v1` are OpenAI's own, with the de
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
 from yarl import URL
 
 from trueport.gateway.call import Request, Wire

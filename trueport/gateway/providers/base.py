@@ -18,7 +18,7 @@ _OURS: Final = re.compile(
 )
 # Headers that mean something to one family of providers and nothing, or something else, to the others.
 _FAMILY: Final[dict[bytes, Wire]] = {b"openai-": "openai", b"anthropic-": "anthropic"}
-_verdicts: dict[tuple[bytes, Wire], bool] = {}
+_verdicts: dict[tuple[bytes, Wire], str] = {}
 
 
 class Provider(Protocol):
@@ -61,23 +61,26 @@ def forwarded_headers(call: Call, wire: Wire) -> list[tuple[str, str]]:
     dropped = _named_in_connection(call.headers)
     kept = []
     for name, value in call.headers:
-        if name not in dropped and _passes(name, wire):
+        spelled = _verdicts.get((name, wire))
+        if spelled is None:
+            spelled = _passes(name, wire)
+        if spelled and name not in dropped:
             text = value.decode("latin-1")
             if text.isascii() and text.isprintable():
-                kept.append((name.decode("latin-1"), text))
+                kept.append((spelled, text))
     # The provider's own log can then be matched with ours; OpenAI documents this header for that purpose.
     kept.append(("x-client-request-id", call.interaction_id))
     return kept
 
 
-def _passes(name: bytes, wire: Wire) -> bool:
-    found = _verdicts.get((name, wire))
-    if found is None:
-        if len(_verdicts) > 4_096:
-            _verdicts.clear()
-        family = next((of for prefix, of in _FAMILY.items() if name.startswith(prefix)), wire)
-        found = _verdicts[name, wire] = family == wire and _OURS.fullmatch(name) is None
-    return found
+def _passes(name: bytes, wire: Wire) -> str:
+    """The name of a header that goes on, in text; empty for one that stays."""
+    if len(_verdicts) > 4_096:
+        _verdicts.clear()
+    family = next((of for prefix, of in _FAMILY.items() if name.startswith(prefix)), wire)
+    passes = family == wire and _OURS.fullmatch(name) is None
+    spelled = _verdicts[name, wire] = name.decode("latin-1") if passes else ""
+    return spelled
 
 
 def _named_in_connection(headers: HeaderList) -> frozenset[bytes]:

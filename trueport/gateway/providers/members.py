@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from trueport.gateway.call import Request
 from trueport.gateway.json_gate import splice_members

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+import msgspec
+
 from trueport.domains.audit.erasure.models import SubjectKey
 from trueport.domains.audit.erasure.repository import SubjectKeyRows
 from trueport.domains.auth.api import tenant_key, work_scope
@@ -31,8 +33,7 @@ STALE_S: Final = 900.0
 _MOST: Final = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(msgspec.Struct, frozen=True):
     """Whose words are sealed. `user` is the application's own name for them, None where it gave none."""
 
     tenant_id: TenantId
@@ -44,8 +45,7 @@ class Person:
         return f"key:{self.key_id}" if self.user is None else f"user:{self.user}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sealing:
+class Sealing(msgspec.Struct, frozen=True):
     """A subject and its key of this month."""
 
     subject: str
