@@ -126,7 +126,7 @@ async def _is_shipped(journal: Journal, shipper: Shipper | None) -> bool:
             await journal.settled()
             return True
         return False
-    is_shipped = await shipper.drain(Deadline.after(_DRAIN_S))
+    is_shipped = await shipper.finish(Deadline.after(_DRAIN_S))
     if not is_shipped:
         log.warning("journal_not_drained", reason="left for a server to adopt")
     return is_shipped
