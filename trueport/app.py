@@ -183,11 +183,22 @@ async def _lifespan(
             running = [tasks.create_task(_repeat(job, resources)) for domain in hosted for job in domain.jobs]
             yield
             await ended(running)
+        for job in (job for domain in hosted for job in domain.jobs):
+            await _end(job, resources)
 
 
 def _sink(resources: Resources) -> MongoSink:
     store = open_store(resources.settings.storage_url, resources.settings.data_dir)
     return MongoSink(resources.database, store, events=resources.events)
+
+
+async def _end(job: Job, resources: Resources) -> None:
+    if job.at_end is None:
+        return
+    try:
+        await job.at_end(resources)
+    except Exception as error:  # noqa: BLE001 - the process stops all the same
+        log.error("job_failed", job=job.name, error_type=type(error).__name__)
 
 
 async def _repeat(job: Job, resources: Resources) -> None:

@@ -1,6 +1,7 @@
 """The verifier against a corpus of tamperings, against honest archives, and alone on a bare Python."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import NEXT, SIGNER, TAMPERINGS, WITNESS, Archive, honest, tampered
+from tests.support.archives import LOST, NEXT, SIGNER, TAMPERINGS, WITNESS, Archive, honest, tampered
 from trueport.audit import verifier
 from trueport.audit.cosignatures import Cosigner
-from trueport.audit.verifier import Folder, Unreadable, read_keys, verify
+from trueport.audit.verifier import Folder, Unreadable, read_keys, told, verify
 
 SOURCE = Path(verifier.__file__)
 
@@ -43,7 +44,7 @@ def test_an_honest_archive_raises_no_alarm(seed: int) -> None:
     assert report.problems == []
     assert report.records == report.size == len(archive.records)
     assert report.checkpoints == report.manifests == len(archive.bounds)
-    assert report.open == 1
+    assert report.open == 1 + len(report.lost_writers)
 
 
 @pytest.mark.parametrize("number", range(len(TAMPERINGS)), ids=lambda number: TAMPERINGS[number].__name__)
@@ -55,6 +56,35 @@ def test_a_tampering_is_found(number: int) -> None:
             found += 1
             assert case[1].check().problems, f"seed {seed}"
     assert found >= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("insider_cuts_the_end_of_a_dead_writers_chain", {"chain_cut"}),
+        ("insider_removes_a_dead_writer", {"chain_cut"}),
+        ("insider_cuts_a_chain_before_it_came_to_rest", {"writer_silent"}),
+        ("insider_cuts_a_chain_at_a_heartbeat_with_an_open_call", {"writer_silent"}),
+        ("insider_hides_that_a_writer_was_lost", {"writer_silent", "outcome_missing"}),
+    ],
+)
+def test_what_is_missing_at_the_end_of_a_chain_is_seen_without_any_checkpoint_from_before(
+    name: str, codes: set[str]
+) -> None:
+    tampering = next(each for each in TAMPERINGS if each.__name__ == name)
+
+    changed = tampering(honest(1), random.Random(1))
+
+    assert changed is not None
+    assert {problem.code for problem in changed.check().problems} == codes
+
+
+def test_a_lost_writer_is_told_and_not_held_against_the_archive() -> None:
+    report = honest(1).check()
+
+    assert report.problems == []
+    assert report.lost_writers == [LOST]
+    assert f"writer {LOST}" in told(report)
 
 
 @pytest.mark.slow

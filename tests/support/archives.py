@@ -75,14 +75,15 @@ def public_keys() -> list[Key]:
 
 
 class _Writer:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, heartbeat_s: int | None = None) -> None:
         self.name = name
+        self._promise = {} if heartbeat_s is None else {"heartbeat_s": heartbeat_s}
         self._wseq = 0
         self._prev = FIRST_PREV
 
     def write(self, kind: str, rid: str, at_us: int, **fields: object) -> ArchivedRecord:
         own = {"v": 1, "kind": kind, "rid": rid, "tenant": TENANT, "writer": self.name, "wseq": self._wseq}
-        data = canonical({**fields, **own, "prev": self._prev, "at": at_us})
+        data = canonical({**fields, **({} if self._wseq else self._promise), **own, "prev": self._prev, "at": at_us})
         self._wseq += 1
         self._prev = leaf_hash(data).hex()
         return ArchivedRecord(data, at_us)
@@ -122,6 +123,36 @@ def records_by(draw: random.Random, calls: int, *, rotates: bool = False) -> lis
     found.append(writers[0].write("erasure", "era_1", at_us + 10, kids=["key_gone"]))
     found.append(writers[0].write("intent", "int_open", at_us + 11))
     return found
+
+
+RESTING, DEAD, LOST, HALF_DEAD = "host.21.rest", "host.22.dead", "host.23.lost", "host.24.half"
+KEEPER: Final = "host.25.keeper"
+
+
+def days_before(first_us: int) -> list[ArchivedRecord]:
+    """Writers that were gone three days before: one from before there were heartbeats, one that had come to rest, two
+    whose ends others have noted, and one that was lost with a call that had not ended."""
+    at_us = first_us - 72 * _HOUR_US
+    early, keeper = _Writer("host.20.early"), _Writer(KEEPER, heartbeat_s=60)
+    resting, dead, lost, half = (_Writer(name, heartbeat_s=60) for name in (RESTING, DEAD, LOST, HALF_DEAD))
+    return [
+        early.write("outcome", "int_early", at_us, status=200),
+        resting.write("outcome", "int_rest", at_us + 1, status=200),
+        half.write("intent", "int_half", at_us + 2),
+        half.write("heartbeat", "hbt_half", at_us + 3, open=1),
+        dead.write("outcome", "int_dead_0", at_us + 4, status=200),
+        dead.write("intent", "int_dead_1", at_us + 5),
+        lost.write("intent", "int_lost", at_us + 6),
+        resting.write("heartbeat", "hbt_rest", at_us + 60_000_000, open=0),
+        keeper.write("abandoned", "int_half", at_us + 70_000_000),
+        keeper.write("heartbeat", "hbt_half_ended", at_us + 70_000_001, of=HALF_DEAD, records=2),
+        keeper.write("abandoned", "int_dead_1", at_us + 70_000_002),
+        keeper.write("heartbeat", "hbt_dead_ended", at_us + 70_000_003, of=DEAD, records=2),
+        keeper.write("admin", "rec_failed", at_us + 70_000_004, action="key_created", of="rec_asked#admin"),
+        keeper.write("heartbeat", "hbt_keeper", at_us + 70_000_005, open=0),
+        keeper.write("lost_writer", "rec_lost", at_us + 25 * _HOUR_US, of=LOST, records=1),
+        keeper.write("heartbeat", "hbt_keeper_1", at_us + 25 * _HOUR_US + 1, open=0),
+    ]
 
 
 def _place_of_rotation(records: Sequence[ArchivedRecord]) -> int | None:
@@ -169,6 +200,9 @@ def archive_of(
 def honest(seed: int) -> Archive:
     draw = random.Random(seed)
     records = records_by(draw, draw.randint(4, 14), rotates=seed % 3 == 2)
+    if seed % 4 == 1:
+        newest = _Writer("host.26.new", heartbeat_s=60)
+        records = [*days_before(records[0].at_us), *records, newest.write("outcome", "int_new", records[-1].at_us)]
     bounds = sorted({*draw.sample(range(1, len(records)), min(2, len(records) - 1)), len(records)})
     rotated = _place_of_rotation(records)
     if rotated is not None:
@@ -519,6 +553,51 @@ def insider_breaks_a_chain(archive: Archive, draw: random.Random) -> Archive | N
     return replace(_by_an_insider(archive, records, bounds), earlier=(), receipts=())
 
 
+def _without(archive: Archive, writer: str, *rids: str) -> Archive | None:
+    """Without these records, which are the last ones of their writer's chain; signed anew."""
+    parsed = ((record, parse(record.canonical)) for record in archive.records)
+    left = [record for record, said in parsed if said["writer"] != writer or said["rid"] not in rids]
+    if len(left) == len(archive.records):
+        return None
+    return replace(_by_an_insider(archive, left, [len(left)]), earlier=(), receipts=(), bounds=(len(left),))
+
+
+def insider_cuts_the_end_of_a_dead_writers_chain(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    return _without(archive, DEAD, "int_dead_1")
+
+
+def insider_removes_a_dead_writer(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    return _without(archive, DEAD, "int_dead_0", "int_dead_1")
+
+
+def insider_cuts_a_chain_before_it_came_to_rest(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    return _without(archive, RESTING, "hbt_rest")
+
+
+def insider_cuts_a_chain_at_a_heartbeat_with_an_open_call(archive: Archive, draw: random.Random) -> Archive | None:
+    """And everything behind it, but says of all other writers where they ended."""
+    del draw
+    at = next((at for at, each in enumerate(archive.records) if b"hbt_rest" in each.canonical), None)
+    if at is None:
+        return None
+    at_us, later = archive.records[at].at_us, _Writer("host.27.later")
+    left = [
+        *archive.records[:at],
+        *(later.write("heartbeat", f"hbt_{of}", at_us, of=of, records=1) for of in (RESTING, DEAD, LOST)),
+        *(later.write("abandoned", rid, at_us) for rid in ("int_half", "int_dead_1", "int_lost")),
+        later.write("outcome", "int_later", archive.records[-1].at_us),
+    ]
+    return replace(_by_an_insider(archive, left, [len(left)]), earlier=(), receipts=(), bounds=(len(left),))
+
+
+def insider_hides_that_a_writer_was_lost(archive: Archive, draw: random.Random) -> Archive | None:
+    del draw
+    return _without(archive, KEEPER, "rec_lost", "hbt_keeper_1")
+
+
 def insider_removes_a_segment(archive: Archive, draw: random.Random) -> Archive | None:
     if len(archive.bounds) < 3:
         return None
@@ -635,6 +714,11 @@ TAMPERINGS: Final[tuple[Tampering, ...]] = (
     insider_leaves_an_outcome_out,
     insider_puts_another_tenants_record_in,
     insider_breaks_a_chain,
+    insider_cuts_the_end_of_a_dead_writers_chain,
+    insider_removes_a_dead_writer,
+    insider_cuts_a_chain_before_it_came_to_rest,
+    insider_cuts_a_chain_at_a_heartbeat_with_an_open_call,
+    insider_hides_that_a_writer_was_lost,
     insider_removes_a_segment,
     insider_signs_a_manifest_that_is_none,
     insider_signs_a_checkpoint_that_is_none,

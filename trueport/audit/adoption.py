@@ -4,10 +4,10 @@ A process holds the lock of its directories for life, so a lock that can be take
 directory under each root it used, and they are read as one. One adopter works at a time. Before it closes another's
 intents it adds its own name to those directories: should it die between closing them and deleting the directories, the
 next adopter finds the `abandoned` records in the journals named there, which are always finished last, and does not
-write them again. An adopter that failed and lives on keeps the segments with those records until the directories are
-gone. So every record keeps one name and every chain stays whole. A directory is renamed before it is deleted: one
-deleted half way might have lost the names and kept the intents. For the same reason all directories of a writer are
-marked as done before the first is renamed.
+write them again. The same holds for heartbeats that say where the dead writer's chains ended. An adopter that failed
+and lives on keeps the segments with those records until the directories are gone. So every record keeps one name and
+every chain stays whole. A directory is renamed before it is deleted: one deleted half way might have lost the names and
+kept the intents. For the same reason all directories of a writer are marked as done before the first is renamed.
 
 While a root cannot be written to, what lies under the other one is shipped and left where it is: the missing root may
 hold outcomes of its intents.
@@ -29,6 +29,7 @@ from trueport.audit.homes import LOCK_NAME
 from trueport.audit.records import OWN_FIELDS
 from trueport.audit.segment import HEADER_BYTES, Frame, frames, numbers_in, path_of
 from trueport.audit.spool import FINISHED, Spool
+from trueport.kit.ids import new_id
 from trueport.kit.logging import get_logger
 
 log = get_logger(__name__)
@@ -124,12 +125,16 @@ async def _finish(name: str, directories: Sequence[Path], left: "_Left", roots: 
     """Close the open intents of a writer whose records are shipped, and delete its directories."""
     is_done = any((directory / _DONE).exists() for directory in directories)
     open_intents = [] if is_done else _open_intents(left.everything)
+    lengths = {} if is_done else _lengths(left.everything)
     adopters = sorted({adopter for each in directories for adopter in _marked(each)})
-    for adopter in adopters if open_intents else ():
+    for adopter in adopters if lengths else ():
         earlier = await asyncio.to_thread(_read, _directories(roots, adopter))
-        closed = {record["rid"] for record in map(_record, earlier.everything) if record["kind"] == "abandoned"}
+        told = list(map(_record, earlier.everything))
+        closed = {record["rid"] for record in told if record["kind"] == "abandoned"}
         open_intents = [record for record in open_intents if record["rid"] not in closed]
-    if open_intents:
+        ended = {record["tenant"] for record in told if record["kind"] == "heartbeat" and record.get("of") == name}
+        lengths = {tenant: length for tenant, length in lengths.items() if tenant not in ended}
+    if open_intents or lengths:
         for directory in directories:
             _write_synced(directory / _MARK, "\n".join([*adopters, spool.writer]))
         for intent in open_intents:
@@ -139,6 +144,9 @@ async def _finish(name: str, directories: Sequence[Path], left: "_Left", roots: 
                 "abandoned", intent["rid"], intent["tenant"],
                 {**fields, "dead_writer": intent["writer"], "intent_at": intent["at"], "end": "abandoned"},
             )  # fmt: skip
+            spool.pin(name)
+        for tenant, length in lengths.items():
+            spool.append("heartbeat", new_id("hbt"), tenant, {"of": name, "records": length})
             spool.pin(name)
         await spool.durable(spool.position)
     log.info("dead_writer_adopted", writer=name, records=len(left.unshipped), count=len(open_intents))
@@ -227,6 +235,11 @@ def _open_intents(found: Sequence[Frame]) -> list[dict[str, Any]]:
         elif record["kind"] in ("outcome", "abandoned"):
             intents.pop(record["rid"], None)
     return list(intents.values())
+
+
+def _lengths(found: Sequence[Frame]) -> dict[str, int]:
+    """How many records each tenant's chain has, for those whose end is among the frames."""
+    return {record["tenant"]: record["wseq"] + 1 for record in map(_record, found)}
 
 
 def _record(frame: Frame) -> dict[str, Any]:

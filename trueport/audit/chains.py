@@ -25,8 +25,13 @@ class Linked(msgspec.Struct, frozen=True):
 class Chains:
     """Where each tenant's chain of one writer stands."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, heartbeat_s: int | None = None) -> None:
+        """heartbeat_s: how long after a record a heartbeat follows; None for a writer that has none.
+
+        The first record of each chain says so, and is held to it by whoever checks the chain.
+        """
         self.writer = writer_name()
+        self._promise = {} if heartbeat_s is None else {"heartbeat_s": heartbeat_s}
         self._clock = clock
         self._ends: dict[str, tuple[int, str]] = {}
 
@@ -43,6 +48,7 @@ class Chains:
         record = canonical(
             {
                 **fields,
+                **({} if wseq else self._promise),
                 "v": VERSION,
                 "kind": kind,
                 "rid": rid,

@@ -35,7 +35,17 @@ TITLES: Final[Mapping[Question, str]] = {
 _SPEAKS_FOR: Final[Mapping[Question, frozenset[str]]] = {
     "modified": frozenset({"chain_changed", "content_changed", "not_canonical", "object_changed", "reordered"}),
     "deleted": frozenset(
-        {"chain_gap", "truncated", "receipt_missing", "content_missing", "object_missing", "gap", "count_differs"}
+        {
+            "chain_gap",
+            "chain_cut",
+            "writer_silent",
+            "truncated",
+            "receipt_missing",
+            "content_missing",
+            "object_missing",
+            "gap",
+            "count_differs",
+        }
     ),
     "inserted": frozenset({"chain_doubled", "record_doubled", "foreign_record", "object_unknown"}),
 }
@@ -50,7 +60,8 @@ _LIMITS: Final[Mapping[Question, tuple[str, ...]]] = {
     "deleted": (
         "A call that was never recorded leaves no hole: its receipt or the provider's bill shows it.",
         "Records newer than the newest checkpoint could be missing without a trace in this archive.",
-        "The last records of a writer leave no hole in its chain either; the signed root is what shows those.",
+        "The last records of a writer leave no hole in its chain either. The signed root shows those, and a chain that "
+        "does not end in a heartbeat, or ends before the place that whoever took over from its writer has noted.",
     ),
     "inserted": (
         "Times are those of the writer's clock. The order, not the clock, is what is proved.",
@@ -300,7 +311,7 @@ def _amended(reading: Reading, report: Report) -> _Found:
     )
 
 
-_OF_CALLS: Final = frozenset({"intent", "attempt", "outcome", "abandoned", "heartbeat", "gap"})
+_OF_CALLS: Final = frozenset({"intent", "attempt", "outcome", "abandoned", "heartbeat", "gap", "lost_writer"})
 
 
 def _keys(reading: Reading, report: Report, keys: Sequence[Key], spans: Sequence[KeySpan]) -> _Found:

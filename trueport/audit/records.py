@@ -5,10 +5,12 @@ from typing import Any, Final, Literal
 
 DeedKind = Literal["admin", "auth", "policy", "erasure", "hold", "export", "access"]
 """What people do, apart from calls."""
-Kind = Literal["intent", "attempt", "outcome", "abandoned", DeedKind, "gap", "heartbeat"]
+Kind = Literal["intent", "attempt", "outcome", "abandoned", DeedKind, "gap", "heartbeat", "lost_writer"]
 
 VERSION: Final = 1
-OWN_FIELDS: Final = frozenset({"v", "kind", "rid", "tenant", "writer", "wseq", "prev", "at"})
+HEARTBEAT_S: Final = 60
+"""How long after a record its writer says at the latest how its chain stands."""
+OWN_FIELDS: Final = frozenset({"v", "kind", "rid", "tenant", "writer", "wseq", "prev", "at", "heartbeat_s"})
 """What the journal itself writes into each record; everything else is the caller's."""
 FIRST_PREV: Final = "0" * 64
 """`prev` of a writer's first record for a tenant."""

@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol
 
 from trueport.audit.adoption import Cursor, adopt_dead_writers
 from trueport.audit.canonical import leaf_hash, parse
-from trueport.audit.records import number_of, record_id
+from trueport.audit.journal import SpoolUnavailable
+from trueport.audit.records import HEARTBEAT_S, number_of, record_id
 from trueport.audit.segment import HEADER_BYTES, Frame, frames
 from trueport.audit.spool import Spool
 from trueport.kit.deadline import Deadline
@@ -82,10 +83,14 @@ class Shipper:
         return self._has_adopted.is_set()
 
     async def run(self) -> None:
-        """Ship for ever. Cancel it after `drain`."""
+        """Ship for ever, with a heartbeat a minute. Cancel it before `finish`."""
         adopt_at_s = 0.0
         loop = asyncio.get_running_loop()
+        beat_at_s = loop.time() + HEARTBEAT_S
         while True:
+            if loop.time() >= beat_at_s:
+                self._beat()
+                beat_at_s = loop.time() + HEARTBEAT_S
             if loop.time() >= adopt_at_s:
                 await self._try_to_adopt()
                 self._has_adopted.set()
@@ -94,6 +99,23 @@ class Shipper:
             if await self._ship_some() < MOST_RECORDS:
                 # Many small batches cost the calls beside them more than one larger one a little later.
                 await asyncio.sleep(_GATHER_S)
+
+    def _beat(self) -> bool:
+        """Write the heartbeats that are due; False when not all could be written."""
+        try:
+            self.spool.beat()
+        except SpoolUnavailable:
+            log.warning("heartbeat_not_written")
+            return False
+        return True
+
+    async def finish(self, deadline: Deadline) -> bool:
+        """Write where each chain ends and ship all there is, for a process that stops.
+
+        False when either did not succeed: the journal is then left for adoption.
+        """
+        has_ended = self._beat()
+        return await self.drain(deadline) and has_ended
 
     async def drain(self, deadline: Deadline) -> bool:
         """Ship what is written by now; False when the deadline passed first. The rest is left for adoption."""

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from trueport.audit.chains import Chains
 from trueport.audit.homes import Home, open_home, room_bytes
 from trueport.audit.journal import Appended, Mode, SpoolReservation, SpoolSheds, SpoolUnavailable
-from trueport.audit.records import Kind
+from trueport.audit.records import HEARTBEAT_S, Kind
 from trueport.audit.segment import (
     HEADER_BYTES,
     PREPARED_SUFFIX,
@@ -34,6 +34,7 @@ from trueport.audit.segment import (
 )
 from trueport.audit.syncing import KernelSync
 from trueport.kit.clock import Clock
+from trueport.kit.ids import new_id
 from trueport.kit.logging import get_logger
 
 __all__ = ["Appended", "Mode", "Spool", "SpoolReservation", "SpoolUnavailable"]
@@ -61,6 +62,7 @@ class _Unsynced(NamedTuple):
 
     position: int
     frame: bytes
+    tenant: str
     opens: str | None
 
 
@@ -94,11 +96,14 @@ class Spool:
         self.reserved_bytes = 0
         self.last_sync_ms = 0.0
         self.open_intents: dict[str, int] = {}
+        self._open_calls: Counter[str] = Counter()
+        # Tenants whose chain got records since its last heartbeat, and the segment that holds its newest one.
+        self._stirred: dict[str, int] = {}
         self.pins: dict[str, set[int]] = {}
         self.unread: dict[int, int] = {}
         self.undeleted: set[int] = set()
         self._segment_bytes = segment_bytes
-        self._chains = Chains(clock)
+        self._chains = Chains(clock, heartbeat_s=HEARTBEAT_S)
         self.writer = self._chains.writer
         self._position = 0
         self._synced = 0
@@ -220,15 +225,40 @@ class Spool:
         with self._guard:
             # One step for the syncing thread: a position it sees is in a segment it syncs.
             self._position += len(frame)
-            self._pending.append(_Unsynced(self._position, frame, rid if kind == "intent" else None))
+            self._pending.append(_Unsynced(self._position, frame, tenant, rid if kind == "intent" else None))
             self._unsynced.add(self._current.number)
         self._chains.extend(linked)
-        if kind == "intent":
-            self.open_intents[rid] = self._current.number
-        elif kind in ("outcome", "abandoned"):
-            self.open_intents.pop(rid, None)
+        self._note_state(kind, rid, tenant, says_of_itself="of" not in fields)
         self._sync_soon()
         return Appended(linked.record_id, linked.leaf, self._position)
+
+    def _note_state(self, kind: Kind, rid: str, tenant: str, *, says_of_itself: bool) -> None:
+        """Remember which calls are open, and which chains have no heartbeat as their newest record."""
+        if kind == "heartbeat" and says_of_itself:
+            self._stirred.pop(tenant, None)
+            return
+        self._stirred[tenant] = self._current.number
+        if kind == "intent":
+            self.open_intents[rid] = self._current.number
+            self._open_calls[tenant] += 1
+        elif kind in ("outcome", "abandoned") and self.open_intents.pop(rid, None) is not None:
+            self._open_calls[tenant] -= 1
+            if not self._open_calls[tenant]:
+                del self._open_calls[tenant]
+
+    def beat(self) -> int:
+        """Say of each chain that got records since its last heartbeat how many of its calls are open.
+
+        Returns how many chains that were. One that ends in a heartbeat with no open calls is at rest: nothing is
+        missing behind it, however long its writer has nothing to say, or is gone. Raises SpoolUnavailable; what could
+        not be said is said the next time.
+        """
+        return self._beat_for(list(self._stirred))
+
+    def _beat_for(self, tenants: Sequence[str]) -> int:
+        for tenant in tenants:
+            self.append("heartbeat", new_id("hbt"), tenant, {"open": self._open_calls[tenant]})
+        return len(tenants)
 
     def durable(self, position: int) -> asyncio.Future[None]:
         """Done when everything up to `position` would survive a power loss; fails with SpoolUnavailable."""
@@ -354,6 +384,10 @@ class Spool:
         with self._guard:
             if number in self._unsynced or number in self._syncing:
                 return False
+        # Whoever adopts the rest has to find in it how each chain stands.
+        with suppress(SpoolUnavailable):
+            self._beat_for([tenant for tenant, newest in self._stirred.items() if newest == number])
+        with self._guard:
             del self._segments[number]
         os.close(segment.handle)
         try:
@@ -451,6 +485,8 @@ class Spool:
         if not was_broken:
             return
         for each in pending:
+            if each.tenant in self._stirred:
+                self._stirred[each.tenant] = self._current.number
             if each.opens in self.open_intents:
                 self.open_intents[each.opens] = self._current.number
         with self._guard:

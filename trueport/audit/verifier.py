@@ -35,6 +35,7 @@ _MOST_PROBLEMS: Final = 1_000
 _MOST_OBJECT_BYTES: Final = 1 << 30
 _OPEN_FOR_US: Final = 24 * 3_600 * 1_000_000
 _UNWITNESSED_US: Final = 24 * 3_600 * 1_000_000
+_SILENT_US: Final = 48 * 3_600 * 1_000_000
 _CLOSED: Final = frozenset({"outcome", "abandoned"})
 _SEGMENT: Final = re.compile(r"d=(\d{4}-\d\d-\d\d)/(\d{16})-(\d{16})\.manifest\.json")
 _EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
@@ -89,6 +90,8 @@ class Report:
 
     `announced` are public keys that were not given: records say that they follow a given one, which has signed these.
     `witnessed` says of how many of the first records each given witness has signed that they are the log's.
+    `lost_writers` are those of which a record says that they fell silent for good, so that calls they had begun may
+    have ended unrecorded; such calls count as open.
     """
 
     origin: str = ""
@@ -102,6 +105,7 @@ class Report:
     open: int = 0
     announced: list[str] = field(default_factory=list)
     witnessed: dict[str, int] = field(default_factory=dict)
+    lost_writers: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     left_out: int = 0
 
@@ -579,7 +583,12 @@ class _Walk:
         self._progress = progress
         self._chains: dict[str, dict[int, tuple[str, str]]] = {}
         self._last_wseq: dict[str, int] = {}
-        self._open: dict[str, tuple[int, int]] = {}
+        self._promised: set[str] = set()
+        self._newest: dict[str, tuple[int, int, bool]] = {}
+        self._told_lengths: dict[str, int] = {}
+        self._ended: set[str] = set()
+        self._lost: set[str] = set()
+        self._open: dict[str, tuple[int, int, str]] = {}
         self._names: set[str] = set()
         self._leaves: set[str] = set()
         self._blobs_owed: dict[str, str] = {}
@@ -608,6 +617,7 @@ class _Walk:
         if record["tenant"] != self._tenant:
             self.report.add("foreign_record", f"record {seq}", "The record is another tenant's.")
         self._link(record, leaf, seq)
+        self._note_end(record)
         self._note_call(record, seq)
         self._note_content(record, seq)
         rotation = _rotation(record, seq, self.report.origin)
@@ -625,8 +635,9 @@ class _Walk:
         """What can be said only when everything has been read."""
         for writer, chain in self._chains.items():
             self._check_chain(writer, chain)
-        for rid, (at_us, seq) in self._open.items():
-            if at_us < self.newest_us - _OPEN_FOR_US:
+        self._check_ends()
+        for rid, (at_us, seq, writer) in self._open.items():
+            if at_us < self.newest_us - _OPEN_FOR_US and writer not in self._lost:
                 self.report.add("outcome_missing", f"record {seq}", f"What became of {rid} is not recorded.")
             else:
                 self.report.open += 1
@@ -667,6 +678,42 @@ class _Walk:
                 self.report.add("chain_changed", place, "It names another record before it than the one that is there.")
             expected, before = wseq + 1, leaf
 
+    def _note_end(self, record: Mapping[str, Any]) -> None:
+        """What the record says of how chains stand: its own, or that of a writer which others know to have ended."""
+        kind, of = record["kind"], record.get("of")
+        if "heartbeat_s" in record:
+            self._promised.add(record["writer"])
+        is_at_rest = kind == "heartbeat" and record.get("open") == 0
+        self._newest[record["writer"]] = (record["wseq"], record["at"], is_at_rest)
+        if not isinstance(of, str):
+            return
+        if kind == "heartbeat":
+            self._ended.add(of)
+        elif kind == "lost_writer":
+            self._lost.add(of)
+        else:
+            return
+        if type(record.get("records")) is int:
+            self._told_lengths[of] = max(record["records"], self._told_lengths.get(of, 0))
+
+    def _check_ends(self) -> None:
+        """Chains are as long as others say, and none of those that promise heartbeats has gone silent without a word.
+
+        Within two days of the newest record a writer may still be found dead or lost.
+        """
+        self.report.lost_writers = sorted(self._lost)
+        for writer, told_length in self._told_lengths.items():
+            length = self._newest[writer][0] + 1 if writer in self._newest else 0
+            if length < told_length:
+                said = f"Its chain had {told_length} records when it ended; there are {length}."
+                self.report.add("chain_cut", writer, said)
+        for writer, (wseq, at_us, is_at_rest) in self._newest.items():
+            if writer not in self._promised or is_at_rest or writer in self._ended or writer in self._lost:
+                continue
+            if at_us < self.newest_us - _SILENT_US:
+                said = "It promised heartbeats, and neither one nor anybody else says that its chain ends here."
+                self.report.add("writer_silent", f"{writer} {wseq}", said)
+
     def _note_call(self, record: Mapping[str, Any], seq: int) -> None:
         rid, kind = record["rid"], record["kind"]
         name = f"{rid}#{kind}#{record['n']}" if kind == "attempt" else f"{rid}#{kind}"
@@ -675,7 +722,7 @@ class _Walk:
         self._names.add(name)
         self.newest_us = max(self.newest_us, record["at"])
         if kind == "intent":
-            self._open[rid] = (record["at"], seq)
+            self._open[rid] = (record["at"], seq, record["writer"])
         elif kind in _CLOSED:
             self._open.pop(rid, None)
         elif kind == "erasure":
@@ -881,6 +928,7 @@ def told(report: Report) -> str:
         f"({report.erased} erased), {report.open} calls open"
     )
     lines += [f"{name} has signed for the first {size} records" for name, size in report.witnessed.items()]
+    lines += [f"lost, with what it may have recorded last: writer {writer}" for writer in report.lost_writers]
     lines += [f"announced in the log, not given: {key}" for key in report.announced]
     return "".join(f"{line}\n" for line in lines)
 

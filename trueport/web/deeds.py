@@ -69,6 +69,10 @@ class Deeds:
         """The same for somebody who has turned out to be `who`."""
         return Deeds(self._trail, replace(self.actor, by=who))
 
+    def unasked(self) -> "Deeds":
+        """The same, apart from the request that it began with."""
+        return Deeds(self._trail, replace(self.actor, request_id=""))
+
     @asynccontextmanager
     async def doing(
         self, tenant_id: str, kind: DeedKind, action: str, thing: Thing, **said: object

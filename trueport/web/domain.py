@@ -65,11 +65,15 @@ LifespanHook = Callable[[Resources], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work to be done again and again. It runs in every process, so two runs at once must do no harm."""
+    """Work to be done again and again. It runs in every process, so two runs at once must do no harm.
+
+    at_end: done once when the process stops, after the last run, while everything is still open.
+    """
 
     name: str
     every_s: float
     run: Callable[[Resources], Awaitable[None]]
+    at_end: Callable[[Resources], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,13 @@ class Trail:
         """Write one record of what has happened already; it survives this process. Raises SpoolUnavailable."""
         self._journal().append(kind, new_id("rec"), tenant_id, dict(fields))
 
+    async def note_lost_writer(self, tenant_id: str, fields: Mapping[str, object]) -> None:
+        """Record that a writer has fallen silent for good; it survives a loss of power. Raises SpoolUnavailable."""
+        journal = self._journal()
+        # Not `rec_…`, which are names of what people did.
+        appended = journal.append("lost_writer", new_id("los"), tenant_id, dict(fields))
+        await journal.durable(appended.position)
+
     def _journal(self) -> Journal:
         return self._opened
 
@@ -126,7 +133,7 @@ async def _is_shipped(journal: Journal, shipper: Shipper | None) -> bool:
             await journal.settled()
             return True
         return False
-    is_shipped = await shipper.drain(Deadline.after(_DRAIN_S))
+    is_shipped = await shipper.finish(Deadline.after(_DRAIN_S))
     if not is_shipped:
         log.warning("journal_not_drained", reason="left for a server to adopt")
     return is_shipped

@@ -11,7 +11,15 @@ from trueport.domains.analytics.controllers import (
     provide_cases,
     provide_scans,
 )
-from trueport.domains.analytics.models import AuditRecord, InteractionRow, PolicyReplay, Scan, ScanTask, Violation
+from trueport.domains.analytics.models import (
+    AuditRecord,
+    AuditWriter,
+    InteractionRow,
+    PolicyReplay,
+    Scan,
+    ScanTask,
+    Violation,
+)
 from trueport.domains.analytics.replay_controllers import ReplaysController, provide_replays
 from trueport.domains.analytics.replay_runs import beat, open_runner
 from trueport.web.domain import Domain
@@ -25,7 +33,7 @@ domain = Domain(
         "scans": Provide(provide_scans, sync_to_thread=False),
         "replays": Provide(provide_replays, sync_to_thread=False),
     },
-    documents=(AuditRecord, InteractionRow, Violation, Scan, ScanTask, PolicyReplay),
+    documents=(AuditRecord, AuditWriter, InteractionRow, Violation, Scan, ScanTask, PolicyReplay),
     lifespan=(open_runner,),
     jobs=(beat,),
     permissions=frozenset(

@@ -5,6 +5,7 @@ from trueport.domains.analytics.events import RecordsStored, ViolationFound
 from trueport.domains.analytics.models import (
     RETENTION,
     AuditRecord,
+    AuditWriter,
     ContentReference,
     End,
     InteractionRow,
@@ -30,6 +31,7 @@ __all__ = [
     "Analytics",
     "AuditRecord",
     "AuditRecords",
+    "AuditWriter",
     "Backlog",
     "ContentReader",
     "ContentReference",

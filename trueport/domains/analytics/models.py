@@ -75,6 +75,30 @@ class AuditRecord(Model):
         return None if content is None else ContentReference(**content)
 
 
+class AuditWriter(Model):
+    """A chain of records that promises heartbeats: one writer's for one tenant. `id` is `writer_id`.
+
+    `created_at` is its first record's time. `ended_at` is None until its records, or others, say that nothing more is
+    to come. `suspected_at` is since when it has been watched in case more comes than `suspected_wseq`, its newest
+    record then. Until `lease_until` one process has it in hand to record it as lost.
+    """
+
+    id: str = Field(primary_field=True)
+    tenant_id: str
+    revision: int = 0
+    created_at: datetime
+    writer: str
+    suspected_wseq: int = -1
+    suspected_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None = None
+
+    model_config = {
+        "collection": "audit_writers",
+        "indexes": lambda: [Index(AuditWriter.tenant_id, AuditWriter.ended_at)],
+    }
+
+
 class AttemptRow(EmbeddedModel):
     """One try at one target."""
 

@@ -22,7 +22,15 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from trueport.audit.shipper import ShippedRecord
 from trueport.domains.analytics.events import RecordsStored, ViolationFound
-from trueport.domains.analytics.models import RETENTION, AuditRecord, InteractionRow, Scan, ScanTask, Violation
+from trueport.domains.analytics.models import (
+    RETENTION,
+    AuditRecord,
+    AuditWriter,
+    InteractionRow,
+    Scan,
+    ScanTask,
+    Violation,
+)
 from trueport.domains.analytics.projection import (
     RowWrite,
     audit_document,
@@ -30,6 +38,7 @@ from trueport.domains.analytics.projection import (
     scan_documents,
     violation_documents,
 )
+from trueport.domains.analytics.writers import writer_documents, writer_updates
 from trueport.kit.clock import from_epoch_us
 from trueport.kit.errors import Conflict
 from trueport.kit.events import EventBus
@@ -66,6 +75,7 @@ class MongoSink:
         events: EventBus | None = None,
     ) -> None:
         self._records = database[+AuditRecord]
+        self._writers = database[+AuditWriter]
         self._rows = database[+InteractionRow]
         self._violations = database[+Violation]
         self._scans = database[+Scan]
@@ -93,6 +103,9 @@ class MongoSink:
         try:
             for start in range(0, len(documents), _WRITES_AT_ONCE):
                 await self._keep(self._records, documents[start : start + _WRITES_AT_ONCE])
+            await self._keep(self._writers, writer_documents(batch))
+            if changes := writer_updates(batch):
+                await self._writers.bulk_write(changes, ordered=True)
             for start in range(0, len(writes), _WRITES_AT_ONCE):
                 await self._project(writes[start : start + _WRITES_AT_ONCE])
             for start in range(0, len(violations), _WRITES_AT_ONCE):

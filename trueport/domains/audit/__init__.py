@@ -20,6 +20,7 @@ from trueport.domains.audit.erasure.controllers import (
 )
 from trueport.domains.audit.erasure.erasing import job as finish_erasures
 from trueport.domains.audit.erasure.models import Erasure, Hold, SubjectKey
+from trueport.domains.audit.lost_writers import job as find_lost_writers
 from trueport.domains.audit.models import (
     ArchivedSegment,
     AuditBatch,
@@ -66,7 +67,7 @@ domain = Domain(
     ),
     lifespan=(open_anchoring, open_backlog, open_archives),
     listeners=(listener, hear_of_checkpoints),
-    jobs=(job, finish_erasures, send_checkpoints, archive_records),
+    jobs=(job, finish_erasures, send_checkpoints, archive_records, find_lost_writers),
     permissions=frozenset(
         {"audit:read", "audit:export", "audit:push", "subjects:erase", "holds:write", "storage:write"}
     ),

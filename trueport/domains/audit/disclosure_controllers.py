@@ -29,7 +29,7 @@ Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 RecordKind = Literal[
     "intent", "attempt", "outcome", "abandoned", "admin", "auth", "policy", "erasure", "hold", "export", "access",
-    "heartbeat", "gap",
+    "heartbeat", "gap", "lost_writer",
 ]  # fmt: skip
 _FILTERS = ("key_id", "user", "model", "decision", "env")
 

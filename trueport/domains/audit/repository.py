@@ -10,7 +10,7 @@ from trueport.audit.canonical import leaf_hash, parse
 from trueport.audit.records import record_id
 from trueport.audit.sequencer import Batch, Break, Link, Waiting
 from trueport.audit.tree import HASH_BYTES, Edge
-from trueport.domains.analytics.api import AuditRecord
+from trueport.domains.analytics.api import AuditRecord, AuditWriter
 from trueport.domains.audit.models import (
     ArchivedSegment,
     AuditBatch,
@@ -121,6 +121,17 @@ class Retentions(TenantRepository[AuditRetention]):
     model = AuditRetention
 
 
+class Writers(TenantRepository[AuditWriter]):
+    model = AuditWriter
+
+    async def lease(self, writer_id: str, now: datetime, until: datetime) -> AuditWriter | None:
+        """Take a writer that has not ended for this process alone until then; None when another one has it."""
+        changes = {"lease_until": until}
+        return await self.update(
+            writer_id, changes, query.lte(AuditWriter.lease_until, now), query.eq(AuditWriter.ended_at, None)
+        )
+
+
 class StoredTiles(TenantRepository[AuditTile]):
     model = AuditTile
 
@@ -193,10 +204,15 @@ class OrderedRecords(TenantRepository[AuditRecord]):
 
     async def last_wseq(self, writer: str) -> int:
         """The highest number in a writer's chain; -1 for a writer without records."""
+        newest = await self.newest_of(writer)
+        return newest.wseq if newest else -1
+
+    async def newest_of(self, writer: str) -> AuditRecord | None:
+        """The last record of a writer's chain, as far as it is here."""
         with store_errors():
             cursor = self._collection.find(self._scoped([{"writer": writer}])).sort("wseq", -1).limit(1)
             found = await cursor.to_list()
-        return self._shape(found[0]).wseq if found else -1
+        return self._shape(found[0]) if found else None
 
     async def prune(self, ids: Sequence[str]) -> int:
         """Remove records that have a place; returns how many there were."""

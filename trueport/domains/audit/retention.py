@@ -13,7 +13,7 @@ from trueport.kit.tenancy import TenantScope
 from trueport.settings import SHORTEST_RETENTION_DAYS, ArchiveSettings
 from trueport.storage.mongo import Database
 
-_CALLS: Final = frozenset({"intent", "attempt", "outcome", "abandoned", "gap", "heartbeat"})
+_CALLS: Final = frozenset({"intent", "attempt", "outcome", "abandoned", "gap", "heartbeat", "lost_writer"})
 _LONGEST_DAYS: Final = 36_500
 
 

@@ -14,6 +14,8 @@ from trueport.domains.auth.controllers import (
     signed_in_member,
 )
 from trueport.domains.auth.models import ApiKey, Membership, RefreshToken, Session, Tenant, User
+from trueport.domains.auth.refusals import job as tell_refusals
+from trueport.domains.auth.refusals import open_refusals
 from trueport.domains.auth.tools import AuthTools, open_tools
 from trueport.web.domain import Domain, Resources
 
@@ -31,7 +33,8 @@ domain = Domain(
         "member": Provide(signed_in_member, sync_to_thread=False),
     },
     documents=(User, Session, RefreshToken, Tenant, Membership, ApiKey),
-    lifespan=(open_tools,),
+    lifespan=(open_tools, open_refusals),
+    jobs=(tell_refusals,),
     permissions=permissions.ALL,
     authenticator=_authenticator,
 )

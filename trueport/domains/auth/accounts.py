@@ -11,6 +11,7 @@ from typing import Final
 from trueport.domains.auth.events import UserRegistered
 from trueport.domains.auth.models import RefreshToken, Session, User
 from trueport.domains.auth.passwords import PasswordHasher, check_password
+from trueport.domains.auth.refusals import Refusals
 from trueport.domains.auth.repository import MembershipsOfUser, RefreshTokens, Sessions, Users
 from trueport.domains.auth.tokens import LIFETIME_S, TokenRefused
 from trueport.domains.auth.tools import AuthTools
@@ -133,6 +134,7 @@ class Accounts:
         self._resources = resources
         self._clock = resources.clock
         self._tools = tools
+        self._refusals = resources.part(Refusals)
         self._users = Users(resources.database, scope)
         self._sessions = Sessions(resources.database, scope)
         self._refresh_tokens = RefreshTokens(resources.database, scope)
@@ -243,11 +245,10 @@ class Accounts:
             yield
 
     async def _note_refused(self, deeds: Deeds, action: str, user_id: UserId, session: str = "") -> None:
-        """Record in each tenant what was refused. There is no deed that would have to wait for it."""
+        """Record or count in each tenant what was refused. There is no deed that would have to wait for it."""
         with suppress(Unavailable):
             for tenant_id in await self._tenants_of(user_id):
-                said = {"session": session} if session else {}
-                await deeds.tell(tenant_id, "auth", action, Thing("user", user_id), **said)
+                await self._refusals.note(deeds, tenant_id, action, user_id, session)
 
     async def _tenants_of(self, user_id: UserId) -> list[str]:
         found: list[str] = []

@@ -181,7 +181,7 @@ async def _is_drained(journal: Journal, shipper: Shipper | None, gaps: Gaps | No
             await journal.settled()
             return True
         return False
-    is_shipped = await shipper.drain(Deadline.after(_DRAIN_S))
+    is_shipped = await shipper.finish(Deadline.after(_DRAIN_S))
     if not is_shipped:
         log.warning("journal_not_drained", reason="left for the next start")
     return is_shipped
