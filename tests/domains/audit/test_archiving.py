@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -249,10 +250,11 @@ async def test_a_server_does_not_start_with_an_archive_that_can_be_changed(tmp_p
             pass
 
 
-def test_there_is_no_archive_where_none_is_set(tmp_path: Path) -> None:
-    ran = CliRunner(env={"TRUEPORT_DATA_DIR": str(tmp_path), "TRUEPORT_MONGODB_URI": "mongodb://127.0.0.1:1"}).invoke(
-        main, ["audit", "archive", "--once"]
-    )
+async def test_there_is_no_archive_where_none_is_set(tmp_path: Path, database: Database, mongodb_uri: str) -> None:
+    uri = urlsplit(mongodb_uri)._replace(path=f"/{database.name}").geturl()
+    runner = CliRunner(env={"TRUEPORT_DATA_DIR": str(tmp_path), "TRUEPORT_MONGODB_URI": uri})
 
-    assert ran.exit_code == 2
+    ran = await asyncio.to_thread(runner.invoke, main, ["audit", "archive", "--once"])
+
+    assert ran.exit_code == 2, ran.output
     assert "TRUEPORT_ARCHIVE_URL" in ran.stderr

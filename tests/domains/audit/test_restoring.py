@@ -21,6 +21,7 @@ from trueport.audit.restoring import Finished
 from trueport.audit.verifier import Folder, read_keys, verify
 from trueport.cli.main import main
 from trueport.domains.analytics.models import ScanTask
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.restoring import LogNotEmpty, Restore
 from trueport.kit.errors import Unavailable
 from trueport.storage.documents import FolderStore
@@ -60,7 +61,7 @@ async def restored(lost: Office, found: Office, contents: FolderStore | None = N
     restoring = Restore(
         found.database, found.scope, found.keys, contents or found.contents, found.rules, found.house.clock
     )
-    return await restoring.run(Finished(Folder(await lost.copied())), keys, found.store)
+    return await restoring.run(Finished(Folder(await lost.copied())), keys, Stores.only(found.store))
 
 
 async def test_records_rows_order_and_proofs_are_there_again(lost: Office, found: Office) -> None:

@@ -22,10 +22,10 @@ from trueport.audit.reading import read
 from trueport.audit.verifier import Folder, Key, Source, read_keys
 from trueport.domains.audit.exporting import Export
 from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.service import AuditLog
 from trueport.kit.clock import Clock, rfc3339
 from trueport.kit.tenancy import TenantScope
-from trueport.storage.archives import ArchiveStore
 from trueport.storage.documents import ContentStore, FolderStore
 from trueport.storage.mongo import Database
 from trueport.web.trail import Trail
@@ -54,7 +54,7 @@ class Disclosing:
         keys: LogKeys,
         contents: ContentStore,
         clock: Clock,
-        archive: ArchiveStore | None = None,
+        archive: Stores | None = None,
     ) -> None:
         self._scope = scope
         self._keys = keys

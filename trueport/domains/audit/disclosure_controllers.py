@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from trueport.audit.disclosure import Files, Wanted
 from trueport.audit.evidence.frameworks import FRAMEWORKS, FrameworkName
-from trueport.domains.audit.archive_job import archive_of
+from trueport.domains.audit.archive_job import archives_of
 from trueport.domains.audit.disclosing import Asking, Disclosing, zipped
 from trueport.domains.audit.keys import LogKeys
 from trueport.kit.errors import InvalidRequest
@@ -65,15 +65,15 @@ class AskEvidence(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     organisation: Text | None = None
 
 
-def provide_disclosing(request: AnyRequest, resources: Here) -> Disclosing:
-    settings = resources.settings
+async def provide_disclosing(request: AnyRequest, resources: Here) -> Disclosing:
+    settings, scope = resources.settings, bound_tenant_principal(request).scope
     return Disclosing(
         resources.database,
-        bound_tenant_principal(request).scope,
+        scope,
         LogKeys(resources.database, settings.keys, resources.clock),
         open_store(settings.storage_url, settings.data_dir),
         resources.clock,
-        archive_of(resources),
+        await archives_of(resources).stores(scope),
     )
 
 

@@ -110,7 +110,8 @@ class ArchivedSegment(Model):
     the order of writing. `retained_until` is until when they are locked, and the days are the retention that was
     promised when it was begun. Until `lease_until` one process works on it. `archived_at` is when all was written and
     read back; nothing is pruned before. `first_at` is the time of its oldest record, `pruned` how many have left the
-    database (0: none), and `pruned_at` when the last of those that leave did.
+    database (0: none), and `pruned_at` when the last of those that leave did. `place` is the tenant's own place that it
+    lies in, empty for the installation's archive.
     """
 
     id: str = Field(primary_field=True)
@@ -124,6 +125,7 @@ class ArchivedSegment(Model):
     calls_days: int
     deeds_days: int
     lease_until: datetime
+    place: str = ""
     announced: list[str] = []
     objects: list[str] = []
     manifest: str | None = None
