@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+from trueport.domains.audit.archive_holds import ArchiveHolds
 from trueport.domains.audit.archiving import (
     ArchiveOutsideRegions,
     Archiver,
@@ -136,12 +137,27 @@ class Archives:
         else:
             self._suspects.discard(tenant_id)
             self._failures.pop(tenant_id, None)
+        await self._hold(scope)
 
-    def _rest(self, tenant_id: str, error: TrueportError) -> None:
+    async def _hold(self, scope: TenantScope) -> None:
+        """Holds rest by themselves: a store that knows none of them may well take objects."""
+        name = f"{scope.tenant_id} holds"
+        if self._rests_until_s.get(name, 0.0) > self._resources.clock.monotonic():
+            return
+        try:
+            await ArchiveHolds(self._resources.database, scope, await self.stores(scope)).reconcile()
+        except (ArchiveTampered, Unavailable) as error:
+            reason = error.reason if isinstance(error, ArchiveUnavailable) else error.code
+            log.warning("archive_not_held", tenant=scope.tenant_id, code=error.code, reason=reason)
+            self._rest(name, error)
+        else:
+            self._failures.pop(name, None)
+
+    def _rest(self, what: str, error: TrueportError) -> None:
         _failed.labels(error.code).inc()
-        times = self._failures[tenant_id] = self._failures.get(tenant_id, 0) + 1
+        times = self._failures[what] = self._failures.get(what, 0) + 1
         rest_s = min(EVERY_S * 2 ** min(times, 10), _LONGEST_REST_S)
-        self._rests_until_s[tenant_id] = self._resources.clock.monotonic() + rest_s
+        self._rests_until_s[what] = self._resources.clock.monotonic() + rest_s
 
 
 def archives_of(resources: Resources) -> Archives:

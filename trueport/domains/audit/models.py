@@ -111,7 +111,9 @@ class ArchivedSegment(Model):
     promised when it was begun. Until `lease_until` one process works on it. `archived_at` is when all was written and
     read back; nothing is pruned before. `first_at` is the time of its oldest record, `pruned` how many have left the
     database (0: none), and `pruned_at` when the last of those that leave did. `place` is the tenant's own place that it
-    lies in, empty for the installation's archive.
+    lies in, empty for the installation's archive. `held_by` are the legal holds that are about a record in it, and
+    `hold` is what the store does for them: "none", "on", "alone" (it has no holds), or "setting" and "lifting" while
+    that is going on; `hold_failure` is why it did not get to its end.
     """
 
     id: str = Field(primary_field=True)
@@ -133,10 +135,17 @@ class ArchivedSegment(Model):
     first_at: datetime | None = None
     pruned: int = 0
     pruned_at: datetime | None = None
+    held_by: list[str] = []
+    hold: str = "none"
+    hold_failure: str | None = None
 
     model_config = {
         "collection": "audit_archived",
-        "indexes": lambda: [Index(ArchivedSegment.tenant_id, ArchivedSegment.id)],
+        "indexes": lambda: [
+            Index(ArchivedSegment.tenant_id, ArchivedSegment.id),
+            Index(ArchivedSegment.tenant_id, ArchivedSegment.held_by),
+            Index(ArchivedSegment.tenant_id, ArchivedSegment.hold),
+        ],
     }
 
 

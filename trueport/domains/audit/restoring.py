@@ -16,6 +16,7 @@ from trueport.audit.sequencer import MOST_RECORDS, Batch, Waiting, next_batch
 from trueport.audit.shipper import ShippedRecord
 from trueport.audit.verifier import Source
 from trueport.domains.analytics.api import MongoSink
+from trueport.domains.audit.erasure.repository import Holds
 from trueport.domains.audit.keys import LogKeys
 from trueport.domains.audit.models import ArchivedSegment, AuditCheckpoint, numbered
 from trueport.domains.audit.placing.stores import Stores
@@ -57,6 +58,7 @@ class Restore:
         self._batches = Batches(database, scope)
         self._checkpoints = Checkpoints(database, scope)
         self._segments = ArchivedSegments(database, scope)
+        self._holds = Holds(database, scope)
         self._sink = MongoSink(database, contents)
         self._retention = Retention(database, scope, rules, clock)
         self._keys = keys
@@ -81,6 +83,8 @@ class Restore:
             segments.append(segment)
         await self._keys.adopt([key.public_key for key in public_keys], began)
         await self._know_archived(segments, archives)
+        # The segments are new here, whatever holds were looked up before.
+        await self._holds.look_again()
         await self._checkpoints.insert_missing([self._checkpoint(segment) for segment in segments])
         return last.end if last else 0
 
