@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["503", "403", "bad_digest", "lost_answer", "changed_answer", "cut_answer"]
+Fault = Literal[
+    "503", "403", "bad_digest", "lost_answer", "changed_answer", "cut_answer", "waits_before", "waits_after"
+]
 _REFUSALS = {"503": (503, "SlowDown"), "403": (403, "AccessDenied"), "bad_digest": (400, "BadDigest")}
 
 
@@ -17,17 +19,24 @@ _REFUSALS = {"503": (503, "SlowDown"), "403": (403, "AccessDenied"), "bad_digest
 class Way:
     """`fault` happens to the request of this method that comes after `spared` others of it; then it is over.
 
-    `asked` are the requests of all kinds, as `PUT payload.zst`, that have come.
+    One that waits does so before or after it is done, once it has set `reached`, until `goes_on`.
     """
 
     endpoint: str
     fault: Fault | None = None
     method: str = "PUT"
     spared: int = 0
-    asked: list[str] = field(default_factory=list)
+    reached: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
 
     def breaks(self, fault: Fault, method: str, spared: int) -> None:
         self.fault, self.method, self.spared = fault, method, spared
+        self.reached.clear()
+        self.goes_on.clear()
+
+    def wait(self) -> None:
+        self.reached.set()
+        self.goes_on.wait(60)
 
     def due(self, method: str) -> Fault | None:
         if self.fault is None or method != self.method:
@@ -47,18 +56,24 @@ def way_to(server: str) -> Iterator[Way]:
     class Passing(BaseHTTPRequestHandler):
         def passed(self) -> None:
             data = self.rfile.read(int(self.headers.get("content-length", 0)))
-            way.asked.append(f"{self.command} {self.path}")
             fault = way.due(self.command)
             if fault in _REFUSALS:
                 status, code = _REFUSALS[fault]
                 self.answer(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
+                return
+            if fault == "waits_before":
+                # Whoever asked is gone when this goes on, and what they asked for with them.
+                way.wait()
+                self.close_connection = True
                 return
             connection = http.client.HTTPConnection(behind.hostname or "", behind.port, timeout=20)
             connection.request(self.command, self.path, data or None, dict(self.headers))
             reply = connection.getresponse()
             headers, body = dict(reply.getheaders()), reply.read()
             connection.close()
-            if fault == "lost_answer":
+            if fault == "waits_after":
+                way.wait()
+            if fault in ("lost_answer", "waits_after"):
                 self.close_connection = True
             elif fault == "changed_answer":
                 self.answer(reply.status, headers, body[:-1] + bytes([body[-1] ^ 1]))

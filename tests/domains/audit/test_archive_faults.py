@@ -3,10 +3,15 @@
 A segment is five objects; for each: a look whether it is there, a writing, a reading back, a look at its lock.
 """
 
+import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,6 +25,7 @@ from trueport.domains.audit.models import ArchivedSegment
 from trueport.kit.clock import SystemClock
 from trueport.kit.ids import new_id
 from trueport.storage.archives import ArchiveStore, ArchiveUnavailable, Immutability, ObjectHead
+from trueport.storage.documents import FolderStore
 from trueport.storage.s3_archives import S3Access, S3Archive
 
 __all__ = ["s3_server"]
@@ -110,6 +116,47 @@ async def test_a_store_that_freezes_at_any_step_loses_nothing_and_nothing_is_pru
 
     report = await office.check()
     assert (report.problems, report.records, report.manifests) == ([], 2 * len(steps), len(steps))
+
+
+@pytest.mark.slow
+async def test_a_process_that_is_killed_at_any_writing_is_followed_by_one_that_goes_on(
+    office: Office, s3_server: S3Server, way: Way, mongodb_uri: str
+) -> None:
+    archive = office.store = archive_at(s3_server, s3_server.endpoint)
+    office.contents = FolderStore(office.folder / "storage")
+    environ = {
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ},
+        **s3_server.environ,
+        "AWS_ENDPOINT_URL": way.endpoint,
+        "TRUEPORT_DATA_DIR": str(office.folder),
+        "TRUEPORT_SECRET_KEY": "s" * 40,
+        "TRUEPORT_KEK": "k" * 40,
+        "TRUEPORT_MONGODB_URI": urlsplit(mongodb_uri)._replace(path=f"/{office.database.name}").geturl(),
+        "TRUEPORT_ARCHIVE_URL": f"s3://{archive._bucket}/trail",
+    }
+    command = [sys.executable, "-m", "trueport", "audit", "archive", "--once"]
+    steps: list[tuple[Fault, int]] = [
+        (fault, number) for number in range(OBJECTS) for fault in ("waits_before", "waits_after")
+    ]
+    for fault, number in steps:
+        await office.record(1)
+        way.breaks(fault, "PUT", number)
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert await asyncio.to_thread(way.reached.wait, 60)
+        finally:
+            process.kill()
+            process.wait(20)
+            way.goes_on.set()
+        assert await unfinished(office) == 1
+        # The dead process has the segment for five minutes more.
+        office.house.clock.advance(3_600)
+        assert await office.archiver().advance(everything=True) == 2
+
+    report = await office.check()
+    assert (report.problems, report.records, report.manifests) == ([], 2 * len(steps), len(steps))
+    versions = s3_server.client.list_object_versions(Bucket=archive._bucket)["Versions"]
+    assert len(versions) == OBJECTS * len(steps)
 
 
 async def test_no_record_leaves_the_database_while_its_segment_was_not_read_back(
