@@ -125,7 +125,14 @@ async def _copied(resources: Resources, tenant_id: str, target: Path) -> None:
         for name in await store.list(folder_of(tenant_id)):
             if name not in known:
                 known.add(name)
-                await folder.put(name, await store.get(name))
+                await _keep(folder, name, await store.get(name))
+
+
+async def _keep(folder: FolderStore, name: str, data: bytes) -> None:
+    try:
+        await folder.put(name, data)
+    except ValueError as error:
+        raise Failed("The archive holds an object whose name cannot be one of ours: nothing is restored.") from error
 
 
 async def _refuse_remains(stores: Stores, scope: TenantScope, left_out: Sequence[str]) -> None:

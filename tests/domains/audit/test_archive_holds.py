@@ -188,6 +188,18 @@ async def test_what_was_half_set_when_a_hold_ended_is_lifted(office: Office, s3_
     assert await under_hold(office, segment.objects) == {False}
 
 
+async def test_segments_from_before_there_were_such_holds_are_held_too(office: Office, s3_server: S3Server) -> None:
+    office.store = locked(s3_server, office.folder)
+    segment = await archived(office)
+    unset = {"$unset": {"place": "", "held_by": "", "hold": "", "hold_failure": ""}}
+    await office.database[+ArchivedSegment].update_many({"tenant_id": office.scope.tenant_id}, unset)
+    await held(office)
+
+    await holds(office).reconcile()
+
+    assert await under_hold(office, segment.objects) == {True}
+
+
 async def test_records_that_somebody_changed_in_the_archive_decide_nothing(office: Office) -> None:
     segment = await archived(office)
     data = office.folder / "archive" / next(name for name in segment.objects if name.endswith(".jsonl.zst"))

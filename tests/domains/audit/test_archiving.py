@@ -101,6 +101,18 @@ async def test_whatever_step_it_ends_at_another_process_goes_on(office: Office) 
     assert (report.problems, report.records, report.manifests) == ([], 4 * len(ends), len(ends))
 
 
+async def test_a_segment_that_was_begun_before_there_were_places_is_finished(office: Office) -> None:
+    await office.record(2)
+    with pytest.raises(Unavailable):
+        await office.archiver(StoppingArchive(office.store, 2, is_after=True)).advance(everything=True)
+    unset = {"$unset": {"place": "", "held_by": "", "hold": "", "hold_failure": ""}}
+    await office.database[+ArchivedSegment].update_many({"tenant_id": office.scope.tenant_id}, unset)
+
+    assert await office.archiver().advance(everything=True) == 4
+
+    assert (await office.check()).problems == []
+
+
 async def test_what_an_erasure_changes_between_two_tries_is_no_tampering(office: Office) -> None:
     """The payload is in the archive already, with the content that has gone since."""
     await office.record(2)

@@ -116,14 +116,14 @@ class Archiver:
             if segment.place not in locked:
                 locked[segment.place] = await self._refuse_unfit(segment.place)
             now = self._clock.now()
-            leased = await self._segments.lease(segment.id, now, now + LEASE)
+            leased = await self._segments.lease(segment, now, now + LEASE)
             if leased is None:
                 break
             try:
-                await self._write(leased, is_locked=locked[segment.place])
+                is_done = await self._write(leased, is_locked=locked[leased.place])
             finally:
                 await self._segments.update(leased.id, {"lease_until": now})
-            count += leased.end - leased.start
+            count += leased.end - leased.start if is_done else 0
         return count
 
     async def _refuse_unfit(self, place: str) -> bool:
@@ -207,7 +207,8 @@ class Archiver:
             return None
         return await self._checkpoints.last_between(start, fits) or first
 
-    async def _write(self, segment: ArchivedSegment, *, is_locked: bool) -> None:
+    async def _write(self, segment: ArchivedSegment, *, is_locked: bool) -> bool:
+        """Whether it is in the archive now: not when it has been given another place meanwhile."""
         tenant_id, start = self._scope.tenant_id, segment.start
         checkpoint = await self._checkpoints.get(numbered(tenant_id, segment.end))
         records, root = await self._export.read(start, segment.end)
@@ -232,8 +233,8 @@ class Archiver:
             "manifest": digest_of(manifest),
             "archived_at": self._clock.now(),
         }
-        # What was written elsewhere in the meantime is not where the segment is looked for: it is done again there.
-        await self._segments.update(segment.id, done, query.eq(ArchivedSegment.place, segment.place))
+        same_place = query.eq(ArchivedSegment.place, segment.place)
+        return await self._segments.update(segment.id, done, same_place) is not None
 
     async def _refuse_unsigned(
         self, segment: ArchivedSegment, records: Sequence[ArchivedRecord], checkpoint: AuditCheckpoint

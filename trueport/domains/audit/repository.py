@@ -97,9 +97,11 @@ class ArchivedSegments(TenantRepository[ArchivedSegment]):
         page = await self.page(query.ne(ArchivedSegment.archived_at, None), limit=1)
         return page.items[0] if page.items else None
 
-    async def lease(self, segment_id: str, now: datetime, until: datetime) -> ArchivedSegment | None:
-        """Take the segment for this process alone until then; None when another one has it."""
-        return await self.update(segment_id, {"lease_until": until}, query.lte(ArchivedSegment.lease_until, now))
+    async def lease(self, segment: ArchivedSegment, now: datetime, until: datetime) -> ArchivedSegment | None:
+        """Take the segment, where it was seen to lie, for this process alone until then; None: another one has it."""
+        # The place is written too, since a segment from before there were places has none.
+        changes = {"lease_until": until, "place": segment.place}
+        return await self.update(segment.id, changes, query.lte(ArchivedSegment.lease_until, now))
 
     async def to_prune(self) -> list[ArchivedSegment]:
         """Those that are in the archive and have records in the database, the oldest first."""
@@ -126,7 +128,8 @@ class ArchivedSegments(TenantRepository[ArchivedSegment]):
         """Note that a hold is about a record in the segment, whoever else notes something."""
         stored = await self.get(segment.id)
         while hold_id not in stored.held_by:
-            changes = {"held_by": [*stored.held_by, hold_id]}
+            # Both, since a segment from before there were such holds has neither.
+            changes = {"held_by": [*stored.held_by, hold_id], "hold": stored.hold}
             same = query.eq(ArchivedSegment.revision, stored.revision)
             stored = await self.update(segment.id, changes, same) or await self.get(segment.id)
 

@@ -57,12 +57,12 @@ class Placing:
 
     async def counts(self) -> list[tuple[StoredPlace | None, int]]:
         """Every place with segments in it, and how many; None is the installation's archive."""
-        places: list[StoredPlace | None] = [None, *await self._places.newest_first()]
-        counts = [
-            await self._segments.count(query.eq(ArchivedSegment.place, INSTALLATION if each is None else each.id))
-            for each in places
-        ]
-        return [(place, count) for place, count in zip(places, counts, strict=True) if count]
+        places = await self._places.newest_first()
+        own = [(each, await self._segments.count(query.eq(ArchivedSegment.place, each.id))) for each in places]
+        # The rest: segments from before there were places name none.
+        rest = await self._segments.count() - sum(count for _, count in own)
+        counts: list[tuple[StoredPlace | None, int]] = [(None, rest), *own]
+        return [each for each in counts if each[1]]
 
     async def choose(
         self, deeds: Deeds, place: ArchivePlace, region: str, credentials: Mapping[str, str] | None
