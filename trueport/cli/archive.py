@@ -125,10 +125,11 @@ async def _copied(resources: Resources, tenant_id: str, target: Path) -> None:
         for name in await store.list(folder_of(tenant_id)):
             if name not in known:
                 known.add(name)
-                await _keep(folder, name, await store.get(name))
+                await keep(folder, name, await store.get(name))
 
 
-async def _keep(folder: FolderStore, name: str, data: bytes) -> None:
+async def keep(folder: FolderStore, name: str, data: bytes) -> None:
+    """Copy an object of an archive into a folder. Raises Failed for a name that leads out of it."""
     try:
         await folder.put(name, data)
     except ValueError as error:

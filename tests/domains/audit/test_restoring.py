@@ -19,7 +19,9 @@ from tests.support.web import House
 from trueport.audit.notes import VerifierKey
 from trueport.audit.restoring import Finished
 from trueport.audit.verifier import Folder, read_keys, verify
+from trueport.cli.archive import keep
 from trueport.cli.main import main
+from trueport.cli.session import Failed
 from trueport.domains.analytics.models import ScanTask
 from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.restoring import LogNotEmpty, Restore
@@ -161,6 +163,14 @@ async def test_the_command_line_archives_verifies_and_restores(
     assert (verified["ok"], verified["records"]) == (True, 6)
     assert (told["tenant"], told["records"], told["root"]) == (tenant.id, 6, verified["root"])
     assert len(await records_of(empty, tenant.id)) == 6
+
+
+@pytest.mark.parametrize("name", ["audit/../../outside", "audit/v1/t=ten_1/../../../outside"])
+async def test_a_name_from_a_foreign_store_leads_nowhere_outside_of_the_copy(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Failed):
+        await keep(FolderStore(tmp_path / "copy"), name, b"x")
+
+    assert not (tmp_path / "outside").exists()
 
 
 async def test_what_was_being_written_when_all_was_lost_is_left_out(lost: Office, found: Office) -> None:
