@@ -43,6 +43,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "ARCHIVE_EVERY_S": "seconds after which what was recorded goes to the archive",
     "ARCHIVE_SEGMENT_MIB": "or as soon as it is this much, in MiB before compression",
     "ALLOW_MUTABLE_ARCHIVE": "1 lets archives go to a store that does not lock them",
+    "ALLOW_FOLDER_ARCHIVES": "1 lets organisations choose a folder below the data folder as their own archive",
     "RETENTION_DAYS": "days for which records stay in the database and, where they can be, locked in the archive",
     "DETECTION_URL": "onnx:, onnx:/folder/of/a/model, rules: or triton://host:8001",
     "DEEP_DETECTION_URL": "what reads recorded content after the call, in the same forms; empty: DETECTION_URL",
@@ -122,6 +123,7 @@ class ArchiveSettings:
     every_s: int
     segment_bytes: int
     allows_mutable: bool
+    allows_folders: bool
     retention_days: int
 
 
@@ -308,6 +310,7 @@ def load_settings(
         every_s=reader.take("ARCHIVE_EVERY_S", "900", _whole(1, 86_400)),
         segment_bytes=reader.take("ARCHIVE_SEGMENT_MIB", "64", _whole(1, 512)) << 20,
         allows_mutable=reader.take("ALLOW_MUTABLE_ARCHIVE", "0", _whole(0, 1)) == 1,
+        allows_folders=reader.take("ALLOW_FOLDER_ARCHIVES", "0", _whole(0, 1)) == 1,
         retention_days=reader.take("RETENTION_DAYS", "400", _whole(SHORTEST_RETENTION_DAYS, 36_500)),
     )
     settings = Settings(

@@ -83,6 +83,28 @@ async def test_a_store_without_locks_says_so(store: ArchiveStore, request: pytes
     assert (await store.head(NAME)).locked_until == (LATER if is_locked else None)
 
 
+async def test_a_hold_is_set_and_lifted_where_the_store_has_them_and_elsewhere_it_says_no(
+    store: ArchiveStore, request: pytest.FixtureRequest
+) -> None:
+    await store.put_if_absent(NAME, b"x", LATER)
+    has_holds = "[s3]" in request.node.name
+
+    for is_held in (True, True, False):
+        assert await store.hold(NAME, is_held=is_held) is has_holds
+        assert (await store.head(NAME)).is_held is (is_held and has_holds)
+
+
+@pytest.mark.parametrize("store", ["folder", "s3 without locks", "any object store"], indirect=True)
+async def test_what_nothing_locks_can_be_removed_and_again(store: ArchiveStore) -> None:
+    await store.put_if_absent("probe/t=ten_1/1.txt", b"x", LATER)
+
+    for _ in range(2):
+        await store.remove("probe/t=ten_1/1.txt")
+
+    with pytest.raises(NotFound):
+        await store.get("probe/t=ten_1/1.txt")
+
+
 async def test_a_locked_object_can_be_neither_deleted_nor_replaced(s3_server: S3Server, tmp_path: Path) -> None:
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # botocore has no types
 

@@ -4,16 +4,20 @@ import os
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from tests.support.analytics import Trail
 from tests.support.web import House
+from trueport.audit.notes import VerifierKey
+from trueport.audit.restoring import Finished
 from trueport.audit.sealing import seal_content
 from trueport.audit.shipper import ShippedRecord
 from trueport.audit.verifier import Folder, Report, read_keys, verify
 from trueport.domains.analytics.sink import MongoSink
 from trueport.domains.audit.archiving import Archiver
 from trueport.domains.audit.keys import LogKeys
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.pruning import Pruner
 from trueport.domains.audit.service import AuditLog
 from trueport.kit.crypto import DataKey
@@ -57,6 +61,12 @@ class StoppingArchive:
     async def list(self, prefix: str) -> list[str]:
         return await self._store.list(prefix)
 
+    async def hold(self, name: str, *, is_held: bool) -> bool:
+        return await self._store.hold(name, is_held=is_held)
+
+    async def remove(self, name: str) -> None:
+        await self._store.remove(name)
+
 
 class Office:
     """A tenant whose records are made, ordered and archived, by as many archivers as a test wants."""
@@ -75,11 +85,30 @@ class Office:
 
     def archiver(self, store: ArchiveStore | None = None) -> Archiver:
         return Archiver(
-            self.database, self.scope, self.keys, self.contents, store or self.store, self.rules, self.house.clock
+            self.database,
+            self.scope,
+            self.keys,
+            self.contents,
+            Stores.only(store or self.store),
+            self.rules,
+            self.house.clock,
+        )
+
+    def archiver_at(self, stores: Stores, stops_at: int) -> Archiver:
+        """One that is stopped at its n-th writing, wherever that goes."""
+        stopping = {place: partial(StoppingArchive, store, stops_at, is_after=False) for place, store in stores.all()}
+        return Archiver(
+            self.database,
+            self.scope,
+            self.keys,
+            self.contents,
+            Stores(stores.current, stopping),
+            self.rules,
+            self.house.clock,
         )
 
     def pruner(self) -> Pruner:
-        return Pruner(self.database, self.scope, self.store, self.rules, self.house.clock)
+        return Pruner(self.database, self.scope, Stores.only(self.store), self.rules, self.house.clock)
 
     async def record(self, count: int, *, at: datetime = STARTED) -> list[ShippedRecord]:
         found: list[ShippedRecord] = []
@@ -96,22 +125,32 @@ class Office:
         await MongoSink(self.database, self.contents, events=self.house.events).store(records)
         await self.log.advance()
 
-    async def copied(self) -> Path:
+    async def copied(self, store: ArchiveStore | None = None) -> Path:
         """The archive as somebody who copies it from its store gets it."""
+        store = store or self.store
         target = self.folder / f"copy-{os.urandom(4).hex()}"
         target.mkdir()
-        for name in await self.store.list("audit"):
+        for name in await store.list("audit"):
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(await self.store.get(name))
+            path.write_bytes(await store.get(name))
         return target
 
     async def check(self) -> Report:
         folder = await self.copied()
         try:
-            return verify(Folder(folder), read_keys(await self.public_keys()))
+            return self.verified(folder, await self.public_keys())
         finally:
             shutil.rmtree(folder)
+
+    @staticmethod
+    def verified(folder: Path, public_keys: str) -> Report:
+        return verify(Folder(folder), read_keys(public_keys))
+
+    async def source(self, folder: Path) -> tuple[Finished, list[VerifierKey]]:
+        """What a restore reads."""
+        keys = [VerifierKey(key.name, key.public_key) for key in await self.keys.verifier_keys(self.scope.tenant_id)]
+        return Finished(Folder(folder)), keys
 
     async def public_keys(self) -> str:
         return "\n".join(map(str, await self.keys.verifier_keys(self.scope.tenant_id)))

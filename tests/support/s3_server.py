@@ -1,12 +1,14 @@
 """S3 as moto's server plays it, with Object Lock, in a process of its own; skipped where moto is not installed."""
 
 import importlib.util
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,16 @@ class S3Server:
 
     endpoint: str
     client: Any
+    process: subprocess.Popen[bytes]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It takes connections and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -59,7 +71,7 @@ def s3_server() -> Iterator[S3Server]:
             aws_secret_access_key="test",
             config=Config(proxies={}, retries={"max_attempts": 1}),
         )
-        yield S3Server(endpoint, client)
+        yield S3Server(endpoint, client, server)
         client.close()
     finally:
         server.terminate()

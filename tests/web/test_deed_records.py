@@ -37,6 +37,7 @@ NEW_PASSWORD: Final = "quite another horse battery"
 POLICY: Final = {"name": "no keys", "when": {"category": "secrets"}, "action": "block"}
 # Nobody listens there.
 PUSH: Final = {"name": "mine", "url": "http://127.0.0.1:8099/"}
+FOLDER: Final = {"provider": "folder", "prefix": "ours"}
 DECISION: Final = {
     "side": "input", "policy_id": "pol_1", "policy": "p", "policy_version": 1, "action": "redact", "mode": "enforce",
     "path": "m", "category": "pii", "type": "EMAIL", "start": 1, "end": 2, "score_bp": 9_700, "threshold_bp": 5_000,
@@ -46,8 +47,6 @@ DECISION: Final = {
 UNRECORDED: Final = {
     f"POST {GLOBAL}/auth/register",
     f"POST {GLOBAL}/auth/refresh",
-    # Only looks.
-    f"POST {API}/audit/archive/test",
     # Changes nothing; what opens recorded content for it leaves a record when it does.
     f"POST {API}/policies/replays",
 }
@@ -106,6 +105,10 @@ class Town:
 
     async def push(self) -> str:
         return str((await self.sent("POST", f"{API}/audit/pushes", PUSH))["id"])
+
+    async def archive(self) -> str:
+        await self.sent("PUT", f"{API}/audit/archive", FOLDER)
+        return ""
 
     async def hold(self) -> str:
         return str((await self.sent("POST", f"{API}/audit/holds", {"reason": "case 17"}))["id"])
@@ -172,6 +175,9 @@ def deeds() -> dict[str, Deed]:
             "admin", "case_changed", {"status": "confirmed", "note": "canary: what was said"}, Town.violation
         ),
         f"PUT {API}/audit/retention": Deed("admin", "retention_changed", {"calls_days": 500, "deeds_days": 800}),
+        f"PUT {API}/audit/archive": Deed("admin", "archive_chosen", FOLDER),
+        f"DELETE {API}/audit/archive": Deed("admin", "archive_left", on=Town.archive),
+        f"POST {API}/audit/archive/test": Deed("admin", "archive_tested", on=Town.archive),
         f"POST {API}/audit/pushes": Deed("admin", "push_created", PUSH),
         f"DELETE {API}/audit/pushes/{{push_id:str}}": Deed("admin", "push_deleted", on=Town.push),
         f"POST {API}/analytics/logs/{{interaction_id:str}}/reveal": Deed(
@@ -199,8 +205,14 @@ async def _older_version(town: Town) -> str:
 
 @pytest.fixture
 async def house(tmp_path: Path, database: Database) -> AsyncIterator[House]:
-    """One that may send to its own machine."""
-    async with open_house(settings_of(tmp_path, TRUEPORT_EGRESS_ALLOW="127.0.0.1/32"), database) as opened:
+    """One that may send to its own machine, and archive to its own folders."""
+    settings = settings_of(
+        tmp_path,
+        TRUEPORT_EGRESS_ALLOW="127.0.0.1/32",
+        TRUEPORT_ALLOW_MUTABLE_ARCHIVE="1",
+        TRUEPORT_ALLOW_FOLDER_ARCHIVES="1",
+    )
+    async with open_house(settings, database) as opened:
         yield opened
 
 

@@ -2,6 +2,7 @@
 
 records.jsonl        the records' exact bytes, one a line, in their order
 proofs.jsonl         for each: its place `seq`, its `leaf`, and the `path` up to the root (RFC 6962, in hex)
+records.parquet      the same as a table, where that was asked for: derived, and proof of nothing
 checkpoint.note      the signed checkpoint that the proofs lead to
 custody.json         who made this, when, why, what was asked for, how many records, the hashes of the files
 custody.json.note    the log's signature over it, where the log's keys were at hand
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from trueport.audit import verifier
 from trueport.audit.canonical import canonical
+from trueport.audit.columnar import PARQUET, parquet_of
 from trueport.audit.notes import Signer, sign_note
 from trueport.audit.reading import Placed, Reading, records_of
 from trueport.audit.tree import Node, node_hash, prove_inclusion
@@ -26,6 +28,8 @@ from trueport.kit.clock import rfc3339, to_epoch_us
 from trueport.kit.errors import TrueportError
 
 Files = dict[str, bytes]
+Format = Literal["jsonl", "parquet"]
+"""JSON Lines are always there; a format beside them is derived from them."""
 
 
 class NothingSigned(TrueportError):
@@ -114,14 +118,25 @@ def ground_of(source: Source, reading: Reading, keys: Sequence[Key]) -> Ground:
     return Ground(keys[0].name, source.read(newest.place), newest.root, LeafTree(leaves))
 
 
-def bundle_of(records: Sequence[Placed], ground: Ground, custody: Custody, query: Mapping[str, Any]) -> Files:
-    """The files of a bundle, by name, all but the signature. Records behind the checkpoint are left out and counted."""
+def bundle_of(
+    records: Sequence[Placed],
+    ground: Ground,
+    custody: Custody,
+    query: Mapping[str, Any],
+    *,
+    extra: Format = "jsonl",
+) -> Files:
+    """The files of a bundle, by name, all but the signature. Records behind the checkpoint are left out and counted.
+
+    extra: "parquet" adds the records as a table. Raises FormatUnavailable.
+    """
     proved = [each for each in records if each.position < ground.tree.size]
     files: Files = {
         "records.jsonl": b"".join(each.line + b"\n" for each in proved),
         "proofs.jsonl": b"".join(_proof_line(each, ground.tree) for each in proved),
         "checkpoint.note": ground.note,
     }
+    derived = {PARQUET: parquet_of(proved)} if extra == "parquet" else {}
     said = canonical(
         {
             "v": 1,
@@ -136,14 +151,19 @@ def bundle_of(records: Sequence[Placed], ground: Ground, custody: Custody, query
             "size": ground.tree.size,
             "root": ground.root,
             "objects": [
-                {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                for name, data in files.items()
+                *(_described(name, data) for name, data in files.items()),
+                *({**_described(name, data), "derived_from": "records.jsonl"} for name, data in derived.items()),
             ],
         }
     )
+    files |= derived
     files["custody.json"] = said
     files["verifier.py"] = VERIFIER.read_bytes()
     return files
+
+
+def _described(name: str, data: bytes) -> dict[str, object]:
+    return {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 async def signed_bundle(files: Files, origin: str, signers: Sequence[Signer], folder: str = "") -> Files:

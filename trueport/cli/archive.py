@@ -21,11 +21,12 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
-from trueport.domains.audit.api import Archives, AuditLog, LogKeys, Restore
+from trueport.domains.audit.api import Archives, AuditLog, LogKeys, Restore, Stores
 from trueport.domains.auth.api import operator_scope, work_scope, work_scopes
 from trueport.kit.tenancy import TenantScope
 from trueport.settings import Settings
-from trueport.storage.documents import open_store
+from trueport.storage.archives import Immutability
+from trueport.storage.documents import FolderStore, open_store
 from trueport.web.domain import Resources
 
 
@@ -45,14 +46,21 @@ def archive(slug: str | None, *, once: bool, as_json: bool, config_file: Path | 
 
     async def work(resources: Resources) -> dict[str, object]:
         archives = Archives.of(resources)
-        if archives is None:
+        promises: list[Immutability] = []
+        counts: dict[str, int] = {}
+        for scope in await _scopes(resources, slug):
+            stores = await archives.stores(scope)
+            if not stores.is_set:
+                continue
+            counts[scope.tenant_id] = await _archived(resources, archives, scope, everything=once)
+            promises.append(await stores.at(stores.current).immutability())
+        if archives.store is None and not promises:
             raise Failed("No archive is set: name one with TRUEPORT_ARCHIVE_URL.", EXIT_USAGE)
-        promise = await archives.store.immutability()
-        counts = {
-            scope.tenant_id: await _archived(resources, archives, scope, everything=once)
-            for scope in await _scopes(resources, slug)
-        }
-        return {"records": sum(counts.values()), "tenants": counts, "worm": promise.worm, "why": promise.why}
+        if archives.store is not None:
+            promises.append(await archives.store.immutability())
+        why = "; ".join(sorted({each.why for each in promises}))
+        worm = all(each.worm for each in promises)
+        return {"records": sum(counts.values()), "tenants": counts, "worm": worm, "why": why}
 
     show(with_resources(settings, work), as_json=as_json)
 
@@ -66,7 +74,7 @@ async def _scopes(resources: Resources, slug: str | None) -> list[TenantScope]:
 async def _archived(resources: Resources, archives: Archives, scope: TenantScope, *, everything: bool) -> int:
     keys = LogKeys(resources.database, resources.settings.keys, resources.clock)
     await AuditLog(resources.database, scope, keys, resources.clock).advance()
-    return await archives.archiver(scope).advance(everything=everything)
+    return await (await archives.archiver(scope)).advance(everything=everything)
 
 
 @click.command(
@@ -107,18 +115,30 @@ def restore(
 
 
 async def _copied(resources: Resources, tenant_id: str, target: Path) -> None:
-    archives = Archives.of(resources)
-    if archives is None:
+    """Everything of a tenant, from each place that it has archived to; of two that have a name the newer counts."""
+    stores = await Archives.of(resources).stores(work_scope(tenant_id))
+    if not stores.openers:
         raise Failed("No archive is set: name one with TRUEPORT_ARCHIVE_URL.", EXIT_USAGE)
-    for name in await archives.store.list(folder_of(tenant_id)):
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(await archives.store.get(name))
+    # A name comes from a store that may not be ours: this one refuses what would lead out of the folder.
+    folder, known = FolderStore(target), set[str]()
+    for _, store in stores.all():
+        for name in await store.list(folder_of(tenant_id)):
+            if name not in known:
+                known.add(name)
+                await keep(folder, name, await store.get(name))
 
 
-async def _refuse_remains(archives: Archives, scope: TenantScope, left_out: Sequence[str]) -> None:
+async def keep(folder: FolderStore, name: str, data: bytes) -> None:
+    """Copy an object of an archive into a folder. Raises Failed for a name that leads out of it."""
+    try:
+        await folder.put(name, data)
+    except ValueError as error:
+        raise Failed("The archive holds an object whose name cannot be one of ours: nothing is restored.") from error
+
+
+async def _refuse_remains(stores: Stores, scope: TenantScope, left_out: Sequence[str]) -> None:
     """Raise Failed when the next segment would meet what is left of one that nobody has signed."""
-    there = await archives.store.list(folder_of(scope.tenant_id)) if left_out else []
+    there = await stores.at(stores.current).list(folder_of(scope.tenant_id)) if left_out and stores.is_set else []
     if any(f"{folder_of(scope.tenant_id)}/{name}" in there for name in left_out):
         raise Failed(
             "The archive ends with a segment that was never finished, and cannot go on behind it: copy it, set "
@@ -142,13 +162,10 @@ async def _restored(resources: Resources, settings: Settings, folder: Path, key_
     scope = work_scope(report.origin.rpartition("/")[2])
     log_keys = LogKeys(resources.database, settings.keys, resources.clock)
     contents = open_store(settings.storage_url, settings.data_dir)
-    archives = Archives.of(resources)
-    if archives is not None:
-        await _refuse_remains(archives, scope, source.left_out)
+    stores = await Archives.of(resources).stores(scope)
+    await _refuse_remains(stores, scope, source.left_out)
     restoring = Restore(resources.database, scope, log_keys, contents, settings.archive, resources.clock)
-    count = await restoring.run(
-        source, [VerifierKey(key.name, key.public) for key in keys], archives.store if archives else None
-    )
+    count = await restoring.run(source, [VerifierKey(key.name, key.public) for key in keys], stores)
     log = AuditLog(resources.database, scope, log_keys, resources.clock)
     await log.advance()
     return {

@@ -23,7 +23,7 @@ from trueport.cli.session import (
     tenant_named,
     with_resources,
 )
-from trueport.domains.audit.api import AuditLog, Export, LogKeys, archive_of, origin_of
+from trueport.domains.audit.api import AuditLog, Export, LogKeys, archives_of, origin_of
 from trueport.domains.auth.api import operator_scope
 from trueport.kit.tenancy import TenantScope
 from trueport.storage.documents import FolderStore, open_store
@@ -135,7 +135,8 @@ def export(slug: str, folder: Path, *, as_json: bool, config_file: Path | None) 
         keys = LogKeys(resources.database, settings.keys, resources.clock)
         contents = open_store(settings.storage_url, settings.data_dir)
         size = 0
-        async for written in Export(resources.database, scope, keys, contents, archive_of(resources)).segments():
+        stores = await archives_of(resources).stores(scope)
+        async for written in Export(resources.database, scope, keys, contents, stores).segments():
             for each in written.objects:
                 await target.put(each.name, each.data)
             size = written.end

@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 
 from trueport.audit import verifier
+from trueport.audit.columnar import FormatUnavailable, require_parquet
 from trueport.audit.disclosure import (
     Custody,
     Files,
+    Format,
     Ground,
     NothingSigned,
     Wanted,
@@ -123,6 +125,13 @@ def archive_options(command: Callable[..., None]) -> Callable[..., None]:
 @archive_options
 @click.option("--kind", "kinds", multiple=True, help="Only records of this kind, such as outcome; may be repeated.")
 @click.option("--equal", "equal", multiple=True, metavar="NAME=VALUE", help="Only records with this member.")
+@click.option(
+    "--format",
+    "extra",
+    type=click.Choice(["jsonl", "parquet"]),
+    default="jsonl",
+    help="parquet adds the records as a table, which proves nothing.",
+)
 @json_option
 def disclose(
     path: Path,
@@ -134,6 +143,7 @@ def disclose(
     until: datetime | None,
     kinds: tuple[str, ...],
     equal: tuple[str, ...],
+    extra: Format,
     *,
     as_json: bool,
 ) -> None:
@@ -142,15 +152,24 @@ def disclose(
     `python FOLDER/verifier.py FOLDER --key log.key` checks them. No key of the log is at hand here, so nothing signs
     who made it; `POST …/audit/exports` of a running gateway does, and records it.
     """
+    if extra == "parquet":
+        _require_parquet()
     fields = tuple((name, value) for each in equal for name, _, value in [each.partition("=")])
     wanted = Wanted(_utc(since), _utc(until), kinds, fields)
     custody = Custody(SystemClock().now(), by, reason)
     source, keys = _opened(path, key_file)
     ground = _grounded(source, keys)
     found = select(source, wanted.takes)
-    _write(folder, bundle_of(found, ground, custody, wanted.shown()))
+    _write(folder, bundle_of(found, ground, custody, wanted.shown(), extra=extra))
     proved = sum(each.position < ground.tree.size for each in found)
     show({"records": proved, "of": ground.tree.size, "root": ground.root, "folder": str(folder)}, as_json=as_json)
+
+
+def _require_parquet() -> None:
+    try:
+        require_parquet()
+    except FormatUnavailable as error:
+        raise Failed(error.message, EXIT_USAGE) from error
 
 
 @click.command(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from trueport.kit.clock import Clock
@@ -18,10 +18,14 @@ from trueport.kit.errors import Conflict, Unavailable
 from trueport.storage.documents import FolderStore, StorageUnavailable, UnknownStorage
 
 _KINDS: Final = ("s3", "az", "gs")
+NEEDS_PACKAGE: Final = "Archives in Azure and Google need a package: pip install 'trueport[storage]'."
 
 
 class ArchiveUnavailable(Unavailable):
-    """The archive does not take or give objects right now. `reason` is for the log: a status or a kind of error."""
+    """The archive does not take or give objects right now.
+
+    `reason` is for the log: a status with the store's own word for it, such as `404 NoSuchBucket`, or a kind of error.
+    """
 
     code = "archive_unavailable"
 
@@ -40,10 +44,14 @@ class Immutability:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """`locked_until` is until when the store refuses everybody to change or delete the object; None: it does not."""
+    """`locked_until` is until when the store refuses everybody to change or delete the object; None: it does not.
+
+    `is_held`: it refuses that without an end, because of a legal hold.
+    """
 
     size: int
     locked_until: datetime | None
+    is_held: bool = False
 
 
 class ArchiveStore(Protocol):
@@ -68,6 +76,20 @@ class ArchiveStore(Protocol):
 
     async def list(self, prefix: str) -> list[str]:
         """The names of the objects in this folder and those below it, sorted. No folder is an empty list."""
+
+    async def hold(self, name: str, *, is_held: bool) -> bool:
+        """Set or lift the store's own legal hold on an object; False where the store has none. Raises NotFound."""
+
+    async def remove(self, name: str) -> None:
+        """Remove an object that nothing locks. For probes: what is evidence is never removed by us."""
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A store that says where it is."""
+
+    async def location(self) -> str:
+        """The store's own name of its region, such as `eu-central-1`. Raises ArchiveUnavailable."""
 
 
 class FolderArchive:
@@ -100,6 +122,16 @@ class FolderArchive:
     async def list(self, prefix: str) -> list[str]:
         return await asyncio.to_thread(_names_below, self._root, prefix.rstrip("/"))
 
+    async def hold(self, name: str, *, is_held: bool) -> bool:
+        del name, is_held
+        return False
+
+    async def remove(self, name: str) -> None:
+        try:
+            await asyncio.to_thread((self._root / name).unlink, missing_ok=True)
+        except OSError as error:
+            raise ArchiveUnavailable(type(error).__name__) from error
+
 
 def _names_below(root: Path, prefix: str) -> list[str]:
     files = (path for path in (root / prefix).rglob("*") if path.is_file())
@@ -119,11 +151,12 @@ def open_archive(url: str, data_dir: Path, clock: Clock, environ: Mapping[str, s
         return FolderArchive(Path(unquote(parts.path)))
     if parts.scheme not in _KINDS or not parts.netloc:
         raise UnknownStorage(f"{parts.scheme}: is no archive: use file:, s3://bucket/prefix, az:// or gs://.")
+    if parts.scheme == "s3":
+        from trueport.storage.s3_archives import S3Archive  # noqa: PLC0415  # it is made of what is defined here
+
+        return S3Archive.of(url, clock, environ)
     try:
         from trueport.storage.object_archives import ObjectArchive  # noqa: PLC0415  # obstore is optional
-        from trueport.storage.s3_archives import S3Archive  # noqa: PLC0415  # so is this
     except ImportError as error:
-        raise UnknownStorage("Archives in object stores need a package: pip install 'trueport[storage]'.") from error
-    if parts.scheme == "s3":
-        return S3Archive.of(url, clock, environ)
+        raise UnknownStorage(NEEDS_PACKAGE) from error
     return ObjectArchive.of(url)

@@ -14,7 +14,7 @@ from trueport.storage.documents import UnknownStorage
 
 if TYPE_CHECKING:
     # obstore has these for checkers only.
-    from obstore.store import RetryConfig
+    from obstore.store import AzureAccessKey, RetryConfig
 
 # Short, because the job tries again by itself, and a person at the command line wants to know.
 RETRY: Final["RetryConfig"] = {"max_retries": 1, "retry_timeout": timedelta(seconds=20)}
@@ -37,6 +37,44 @@ class ObjectArchive:
             return cls(GCSStore(parts.netloc, prefix=prefix, retry_config=RETRY))
         except (BaseError, ValueError) as error:
             raise UnknownStorage(f"The archive {parts.scheme}://{parts.netloc} cannot be opened.") from error
+
+    @classmethod
+    def azure(cls, account: str, container: str, prefix: str, key: str) -> "ObjectArchive":
+        """Of an account with a key of its own; nothing is taken from the environment. Raises UnknownStorage."""
+
+        def credential() -> "AzureAccessKey":
+            return {"access_key": key, "expires_at": None}
+
+        try:
+            return cls(
+                AzureStore(
+                    container,
+                    prefix=prefix or None,
+                    account_name=account,
+                    endpoint=f"https://{account}.blob.core.windows.net",
+                    use_emulator=False,
+                    credential_provider=credential,
+                    retry_config=RETRY,
+                )
+            )
+        except (BaseError, ValueError) as error:
+            raise UnknownStorage(f"The archive az://{container} cannot be opened.") from error
+
+    @classmethod
+    def google(cls, bucket: str, prefix: str, service_account: str) -> "ObjectArchive":
+        """With the key file of a service account, as JSON. Raises UnknownStorage for one that is none."""
+        try:
+            return cls(
+                GCSStore(
+                    bucket,
+                    prefix=prefix or None,
+                    service_account_key=service_account,
+                    base_url="https://storage.googleapis.com",
+                    retry_config=RETRY,
+                )
+            )
+        except (BaseError, ValueError) as error:
+            raise UnknownStorage(f"The archive gs://{bucket} cannot be opened.") from error
 
     async def immutability(self) -> Immutability:
         return Immutability(worm=False, why="this version neither sets nor reads the locks of this kind of store")
@@ -76,3 +114,15 @@ class ObjectArchive:
         except BaseError as error:
             raise ArchiveUnavailable(type(error).__name__) from error
         return sorted(found)
+
+    async def hold(self, name: str, *, is_held: bool) -> bool:
+        del name, is_held
+        return False
+
+    async def remove(self, name: str) -> None:
+        try:
+            await obstore.delete_async(self._store, name)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise ArchiveUnavailable(type(error).__name__) from error

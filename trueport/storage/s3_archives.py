@@ -1,40 +1,53 @@
 """Archives in S3, and in what speaks its protocol, with each object locked until its retention ends.
 
-obstore cannot say with an object until when it is to be locked, nor read it. So requests that are about locks are
-signed here (AWS Signature Version 4); the others are obstore's.
+obstore cannot say with an object until when it is to be locked, nor read it, and follows redirects to wherever a
+server points. So requests are made and signed here (AWS Signature Version 4): to the addresses that whoever opens the
+archive permits, and to no other.
 """
 
 import asyncio
 import base64
 import hashlib
 import hmac
+import html
 import http.client
 import re
-from collections.abc import Mapping
+import socket
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import Final
 from urllib.parse import quote, urlsplit
 
-from obstore.store import S3Store
 from yarl import URL
 
 from trueport.kit.clock import Clock, rfc3339
 from trueport.kit.errors import NotFound
 from trueport.storage.archives import ArchiveUnavailable, Immutability, ObjectHead
 from trueport.storage.documents import UnknownStorage
-from trueport.storage.object_archives import RETRY, ObjectArchive
 
-if TYPE_CHECKING:
-    # obstore has these for checkers only.
-    from obstore.store import ClientConfig, S3Config
+Permits = Callable[[str], bool]
+"""Whether a connection may go to an address, given as text."""
 
+_CONNECT_S: Final = 10.0
 _TIMEOUT_S: Final = 60.0
-_MOST_BYTES: Final = 64 << 10
+_WHOLE_S: Final = 600.0
+_MOST_BYTES: Final = 4 << 20
+# A segment is far smaller: this is against a store that never ends.
+_LARGEST_OBJECT: Final = 1 << 30
+_MOST_NAMES: Final = 1_000_000
+_READ_BYTES: Final = 1 << 18
 _ENABLED: Final = re.compile(rb"<ObjectLockEnabled>\s*Enabled\s*</ObjectLockEnabled>")
 _LOCKLESS: Final = re.compile(rb"missing Object ?Lock")
+_CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+_KEY: Final = re.compile(r"<Key>([^<]*)</Key>")
+_NEXT: Final = re.compile(r"<NextContinuationToken>([^<]+)</NextContinuationToken>")
+_LOCATION: Final = re.compile(rb"<LocationConstraint[^>]*>([A-Za-z0-9-]{1,64})</LocationConstraint>")
 _NOTHING: Final = hashlib.sha256(b"").hexdigest()
 _REGION: Final = "us-east-1"
+_XML: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +78,29 @@ class S3Access:
         return f"S3Access({self.endpoint!r})"
 
 
-class S3Archive(ObjectArchive):
+class S3Archive:
     """An archive in S3, or in what speaks its protocol, each object locked in COMPLIANCE mode."""
 
-    def __init__(self, access: S3Access, bucket: str, prefix: str, clock: Clock) -> None:
-        super().__init__(_s3_store(access, bucket, prefix))
+    def __init__(
+        self,
+        access: S3Access,
+        bucket: str,
+        prefix: str,
+        clock: Clock,
+        *,
+        permits: Permits | None = None,
+        patience_s: float = _TIMEOUT_S,
+    ) -> None:
+        """permits: addresses that may be connected to; None: all. patience_s: how long nothing may come."""
         self._access = access
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._clock = clock
+        self._permits = permits
+        self._patience_s = patience_s
 
     @classmethod
-    def of(cls, url: str, clock: Clock, environ: Mapping[str, str]) -> "S3Archive":  # type: ignore[override]  # more is needed to sign
+    def of(cls, url: str, clock: Clock, environ: Mapping[str, str]) -> "S3Archive":
         """`s3://bucket/prefix`. Raises UnknownStorage without credentials in the environment."""
         access, parts = S3Access.of(environ), urlsplit(url)
         if not access.key_id or not access.secret:
@@ -89,36 +113,100 @@ class S3Archive(ObjectArchive):
             return Immutability(
                 worm=True, why="Object Lock is on: each object is locked (COMPLIANCE) when it is written"
             )
-        if answer.status in (200, 404):
+        if answer.status in (200, 404) and answer.code != "NoSuchBucket":
             return Immutability(worm=False, why="the bucket was made without Object Lock")
-        raise ArchiveUnavailable(str(answer.status))
+        raise ArchiveUnavailable(answer.reason)
+
+    async def location(self) -> str:
+        answer = await self._ask("GET", f"/{self._bucket}", query="location=")
+        if answer.status != 200:
+            raise ArchiveUnavailable(answer.reason)
+        said = _LOCATION.search(answer.body)
+        # The oldest region has no name in this answer.
+        return said.group(1).decode() if said else _REGION
 
     async def put_if_absent(self, name: str, data: bytes, locked_until: datetime) -> None:
         digest = await asyncio.to_thread(hashlib.sha256, data)
-        headers = {
+        plain = {
             "if-none-match": "*",
             "x-amz-checksum-sha256": base64.b64encode(digest.digest()).decode(),
             "x-amz-sdk-checksum-algorithm": "SHA256",
+        }
+        lock = {
             "x-amz-object-lock-mode": "COMPLIANCE",
             "x-amz-object-lock-retain-until-date": rfc3339(locked_until),
         }
-        answer = await self._ask("PUT", self._path(name), data=data, digest=digest.hexdigest(), headers=headers)
+        answer = await self._ask("PUT", self._path(name), data=data, digest=digest.hexdigest(), headers=plain | lock)
         if answer.status == 400 and _LOCKLESS.search(answer.body):
             # A bucket without locks refuses the headers. Whether that will do is the archiver's question.
-            await super().put_if_absent(name, data, locked_until)
-        elif answer.status not in (200, 412):
-            raise ArchiveUnavailable(str(answer.status))
+            answer = await self._ask("PUT", self._path(name), data=data, digest=digest.hexdigest(), headers=plain)
+        if answer.status not in (200, 412):
+            raise ArchiveUnavailable(answer.reason)
+
+    async def get(self, name: str) -> bytes:
+        answer = await self._ask("GET", self._path(name), most_bytes=_LARGEST_OBJECT)
+        if answer.status == 404 and answer.code != "NoSuchBucket":
+            raise NotFound("There is no such object.")
+        if answer.status != 200:
+            raise ArchiveUnavailable(answer.reason)
+        return answer.body
 
     async def head(self, name: str) -> ObjectHead:
         answer = await self._ask("HEAD", self._path(name))
         if answer.status == 404:
             raise NotFound("There is no such object.")
         if answer.status != 200:
-            raise ArchiveUnavailable(str(answer.status))
+            raise ArchiveUnavailable(answer.reason)
         until = answer.headers.get("x-amz-object-lock-retain-until-date", "")
         # GOVERNANCE can be lifted by whoever has the permission: that is no lock for this purpose.
         is_locked = answer.headers.get("x-amz-object-lock-mode") == "COMPLIANCE" and until != ""
-        return ObjectHead(int(answer.headers.get("content-length", 0)), _moment(until) if is_locked else None)
+        return ObjectHead(
+            int(answer.headers.get("content-length", 0)),
+            _moment(until) if is_locked else None,
+            is_held=answer.headers.get("x-amz-object-lock-legal-hold") == "ON",
+        )
+
+    async def list(self, prefix: str) -> list[str]:
+        found: list[str] = []
+        wanted, token = f"{self._prefix}{prefix.rstrip('/')}/", ""
+        while len(found) < _MOST_NAMES:
+            asked = {"list-type": "2", "prefix": wanted, **({"continuation-token": token} if token else {})}
+            query = "&".join(f"{name}={quote(asked[name], safe='-_.~')}" for name in sorted(asked))
+            answer = await self._ask("GET", f"/{self._bucket}", query=query)
+            if answer.status != 200:
+                raise ArchiveUnavailable(answer.reason)
+            text = answer.body.decode("utf-8", "replace")
+            names = [html.unescape(key) for key in _KEY.findall(text)]
+            found += [name.removeprefix(self._prefix) for name in names if name.startswith(wanted)]
+            following = _NEXT.search(text)
+            if following is None or not names:
+                return sorted(found)
+            token = html.unescape(following.group(1))
+        raise ArchiveUnavailable("too_many_names")
+
+    async def hold(self, name: str, *, is_held: bool) -> bool:
+        said = f'<LegalHold xmlns="{_XML}"><Status>{"ON" if is_held else "OFF"}</Status></LegalHold>'.encode()
+        digest = hashlib.sha256(said)
+        headers = {
+            # The protocol wants MD5 or another checksum here; stores that are not Amazon's know only the first.
+            "content-md5": base64.b64encode(hashlib.md5(said, usedforsecurity=False).digest()).decode(),
+            "content-type": "application/xml",
+        }
+        answer = await self._ask(
+            "PUT", self._path(name), query="legal-hold=", data=said, digest=digest.hexdigest(), headers=headers
+        )
+        if answer.status == 404 and answer.code != "NoSuchBucket":
+            raise NotFound("There is no such object.")
+        if answer.status == 400 and _LOCKLESS.search(answer.body):
+            return False
+        if answer.status != 200:
+            raise ArchiveUnavailable(answer.reason)
+        return True
+
+    async def remove(self, name: str) -> None:
+        answer = await self._ask("DELETE", self._path(name))
+        if answer.status not in (200, 204, 404):
+            raise ArchiveUnavailable(answer.reason)
 
     def _path(self, name: str) -> str:
         return f"/{self._bucket}/{quote(self._prefix + name, safe='/-_.~')}"
@@ -132,11 +220,59 @@ class S3Archive(ObjectArchive):
         data: bytes = b"",
         digest: str = _NOTHING,
         headers: Mapping[str, str] | None = None,
+        most_bytes: int = _MOST_BYTES,
     ) -> "Answer":
         """Raises ArchiveUnavailable when there is none."""
         url = URL(f"{self._access.endpoint}{path}{'?' if query else ''}{query}", encoded=True)
         signed = sign_s3(self._access, verb, url, digest, headers or {}, self._clock.now())
-        return await asyncio.to_thread(_exchange, verb, url, data, signed)
+        return await asyncio.to_thread(self._exchange, verb, url, data, signed, most_bytes)
+
+    def _exchange(self, verb: str, url: URL, data: bytes, headers: Mapping[str, str], most_bytes: int) -> "Answer":
+        """One request and its answer; redirects are not followed. Raises ArchiveUnavailable."""
+        host, port = url.host or "", url.port or 443
+        connection = http.client.HTTPConnection(host, port, timeout=self._patience_s)
+        ends_s = self._clock.monotonic() + _WHOLE_S
+        try:
+            connection.sock = self._connected(host, port, is_tls=url.scheme == "https")
+            connection.request(verb, url.raw_path_qs, data or None, dict(headers))
+            reply = connection.getresponse()
+            parts: list[bytes] = []
+            while part := reply.read1(_READ_BYTES):
+                parts.append(part)
+                most_bytes -= len(part)
+                if most_bytes < 0 or self._clock.monotonic() > ends_s:
+                    raise ArchiveUnavailable("too_large" if most_bytes < 0 else "too_slow")
+        except (OSError, http.client.HTTPException) as error:
+            raise ArchiveUnavailable(type(error).__name__) from error
+        finally:
+            connection.close()
+        if reply.length:
+            raise ArchiveUnavailable("cut_short")
+        return Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, b"".join(parts))
+
+    def _connected(self, host: str, port: int, *, is_tls: bool) -> socket.socket:
+        """A connection to one of the host's addresses that are permitted, looked at in the moment of connecting."""
+        reason: Exception = ArchiveUnavailable("address_refused")
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            if self._permits is not None and not self._permits(str(address[0])):
+                continue
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(min(_CONNECT_S, self._patience_s))
+                made.connect(address)
+                made.settimeout(self._patience_s)
+                return _tls().wrap_socket(made, server_hostname=host) if is_tls else made
+            except OSError as error:
+                made.close()
+                reason = error
+        raise reason
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +283,15 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def code(self) -> str:
+        """What S3 calls the error; empty where it does not say."""
+        found = _CODE.search(self.body) if self.status >= 300 else None
+        return found.group(1).decode() if found else ""
 
-def _exchange(verb: str, url: URL, data: bytes, headers: Mapping[str, str]) -> Answer:
-    """One request and its answer; redirects are not followed. Raises ArchiveUnavailable."""
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.host or "", url.port, timeout=_TIMEOUT_S)
-    try:
-        connection.request(verb, url.raw_path_qs, data or None, dict(headers))
-        reply = connection.getresponse()
-        body = reply.read(_MOST_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        raise ArchiveUnavailable(type(error).__name__) from error
-    finally:
-        connection.close()
-    return Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, body)
+    @property
+    def reason(self) -> str:
+        return f"{self.status} {self.code}".strip()
 
 
 def sign_s3(
@@ -187,19 +318,6 @@ def sign_s3(
         f"AWS4-HMAC-SHA256 Credential={access.key_id}/{place}, SignedHeaders={names}, Signature={signature}"
     )
     return given
-
-
-def _s3_store(access: S3Access, bucket: str, prefix: str) -> S3Store:
-    config: S3Config = {
-        "endpoint": access.endpoint,
-        "region": access.region,
-        "access_key_id": access.key_id,
-        "secret_access_key": access.secret,
-    }
-    if access.token:
-        config["session_token"] = access.token
-    options: ClientConfig = {"allow_http": access.endpoint.startswith("http://")}
-    return S3Store(bucket, prefix=prefix or None, config=config, client_options=options, retry_config=RETRY)
 
 
 def _moment(text: str) -> datetime:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
@@ -98,6 +99,18 @@ async def test_whatever_step_it_ends_at_another_process_goes_on(office: Office) 
 
     report = await office.check()
     assert (report.problems, report.records, report.manifests) == ([], 4 * len(ends), len(ends))
+
+
+async def test_a_segment_that_was_begun_before_there_were_places_is_finished(office: Office) -> None:
+    await office.record(2)
+    with pytest.raises(Unavailable):
+        await office.archiver(StoppingArchive(office.store, 2, is_after=True)).advance(everything=True)
+    unset = {"$unset": {"place": "", "held_by": "", "hold": "", "hold_failure": ""}}
+    await office.database[+ArchivedSegment].update_many({"tenant_id": office.scope.tenant_id}, unset)
+
+    assert await office.archiver().advance(everything=True) == 4
+
+    assert (await office.check()).problems == []
 
 
 async def test_what_an_erasure_changes_between_two_tries_is_no_tampering(office: Office) -> None:
@@ -249,10 +262,11 @@ async def test_a_server_does_not_start_with_an_archive_that_can_be_changed(tmp_p
             pass
 
 
-def test_there_is_no_archive_where_none_is_set(tmp_path: Path) -> None:
-    ran = CliRunner(env={"TRUEPORT_DATA_DIR": str(tmp_path), "TRUEPORT_MONGODB_URI": "mongodb://127.0.0.1:1"}).invoke(
-        main, ["audit", "archive", "--once"]
-    )
+async def test_there_is_no_archive_where_none_is_set(tmp_path: Path, database: Database, mongodb_uri: str) -> None:
+    uri = urlsplit(mongodb_uri)._replace(path=f"/{database.name}").geturl()
+    runner = CliRunner(env={"TRUEPORT_DATA_DIR": str(tmp_path), "TRUEPORT_MONGODB_URI": uri})
 
-    assert ran.exit_code == 2
+    ran = await asyncio.to_thread(runner.invoke, main, ["audit", "archive", "--once"])
+
+    assert ran.exit_code == 2, ran.output
     assert "TRUEPORT_ARCHIVE_URL" in ran.stderr

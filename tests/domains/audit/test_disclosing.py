@@ -111,6 +111,17 @@ async def test_a_disclosure_has_the_records_asked_for_and_a_stranger_can_check_i
     assert custody["reason"] == "a court asked"
 
 
+async def test_a_disclosure_in_parquet_is_still_checked_by_its_lines(office: Office, tmp_path: Path) -> None:
+    answer = await office.ask("/exports?format=parquet", {"reason": "analytics", "kinds": ["outcome"]})
+
+    report = await office.check(answer, tmp_path / "out")
+    custody = json.loads((tmp_path / "out/custody.json").read_bytes())
+    assert report["records"] == 6
+    assert custody["objects"][-1]["derived_from"] == "records.jsonl"
+    assert (tmp_path / "out/records.parquet").stat().st_size == custody["objects"][-1]["bytes"]
+    problem(await office.ask("/exports?format=xls", {"reason": "analytics"}), 400, "validation_failed")
+
+
 async def test_an_export_is_recorded_with_who_why_and_what(office: Office) -> None:
     await office.ask("/exports", {"reason": "a court asked", "user": "alice"})
 

@@ -12,6 +12,7 @@ from trueport.audit.verifier import Folder, read_keys, verify
 from trueport.domains.audit.archiving import ArchiveTampered
 from trueport.domains.audit.erasure.models import Hold
 from trueport.domains.audit.exporting import Export, LogHasHole
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.retention import KeptFor, Retention
 from trueport.kit.errors import InvalidRequest
 from trueport.kit.ids import new_id
@@ -174,7 +175,7 @@ async def test_proofs_and_exports_still_hold_afterwards(office: Office) -> None:
     with pytest.raises(LogHasHole):
         [each async for each in Export(office.database, office.scope, office.keys, office.contents).segments()]
     target = FolderStore(office.folder / "exported")
-    export = Export(office.database, office.scope, office.keys, office.contents, office.store)
+    export = Export(office.database, office.scope, office.keys, office.contents, Stores.only(office.store))
     async for written in export.segments():
         for each in written.objects:
             await target.put(each.name, each.data)

@@ -19,8 +19,11 @@ from tests.support.web import House
 from trueport.audit.notes import VerifierKey
 from trueport.audit.restoring import Finished
 from trueport.audit.verifier import Folder, read_keys, verify
+from trueport.cli.archive import keep
 from trueport.cli.main import main
+from trueport.cli.session import Failed
 from trueport.domains.analytics.models import ScanTask
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.restoring import LogNotEmpty, Restore
 from trueport.kit.errors import Unavailable
 from trueport.storage.documents import FolderStore
@@ -60,7 +63,7 @@ async def restored(lost: Office, found: Office, contents: FolderStore | None = N
     restoring = Restore(
         found.database, found.scope, found.keys, contents or found.contents, found.rules, found.house.clock
     )
-    return await restoring.run(Finished(Folder(await lost.copied())), keys, found.store)
+    return await restoring.run(Finished(Folder(await lost.copied())), keys, Stores.only(found.store))
 
 
 async def test_records_rows_order_and_proofs_are_there_again(lost: Office, found: Office) -> None:
@@ -160,6 +163,14 @@ async def test_the_command_line_archives_verifies_and_restores(
     assert (verified["ok"], verified["records"]) == (True, 6)
     assert (told["tenant"], told["records"], told["root"]) == (tenant.id, 6, verified["root"])
     assert len(await records_of(empty, tenant.id)) == 6
+
+
+@pytest.mark.parametrize("name", ["audit/../../outside", "audit/v1/t=ten_1/../../../outside"])
+async def test_a_name_from_a_foreign_store_leads_nowhere_outside_of_the_copy(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Failed):
+        await keep(FolderStore(tmp_path / "copy"), name, b"x")
+
+    assert not (tmp_path / "outside").exists()
 
 
 async def test_what_was_being_written_when_all_was_lost_is_left_out(lost: Office, found: Office) -> None:

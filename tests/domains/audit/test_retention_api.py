@@ -73,5 +73,7 @@ async def test_without_an_archive_that_is_what_is_told(house: House, owner: User
 
     told = (await house.client.get(ARCHIVE, headers=headers)).json()
 
-    assert told == {"is_set": False, "records": 0, "newest_at": None, "retained_until": None}
+    assert told == {
+        "is_set": False, "records": 0, "newest_at": None, "retained_until": None, "own": None, "earlier": [],
+    }  # fmt: skip
     problem(await house.client.post(f"{ARCHIVE}/test", headers=headers), 404, "not_found")

@@ -7,7 +7,12 @@ from trueport.domains.audit.anchoring.anchoring import listener as hear_of_check
 from trueport.domains.audit.anchoring.anchoring import open_anchoring
 from trueport.domains.audit.anchoring.controllers import AnchorController, provide_pushing
 from trueport.domains.audit.anchoring.models import AnchorState, AuditCosignature, Push
-from trueport.domains.audit.archive_controllers import ArchiveController, provide_retention, provide_segments
+from trueport.domains.audit.archive_controllers import (
+    ArchiveController,
+    provide_placing,
+    provide_retention,
+    provide_segments,
+)
 from trueport.domains.audit.archive_job import job as archive_records
 from trueport.domains.audit.archive_job import open_archives
 from trueport.domains.audit.controllers import AuditController, provide_audit_log
@@ -29,6 +34,7 @@ from trueport.domains.audit.models import (
     AuditTile,
     SigningKey,
 )
+from trueport.domains.audit.placing.models import ArchiveChoice, StoredPlace
 from trueport.domains.audit.sequencing import job, listener, open_backlog
 from trueport.web.domain import Domain
 
@@ -45,8 +51,9 @@ domain = Domain(
     dependencies={
         "audit_log": Provide(provide_audit_log, sync_to_thread=False),
         "pushing": Provide(provide_pushing, sync_to_thread=False),
-        "disclosing": Provide(provide_disclosing, sync_to_thread=False),
+        "disclosing": Provide(provide_disclosing),
         "erasing": Provide(provide_erasing, sync_to_thread=False),
+        "placing": Provide(provide_placing, sync_to_thread=False),
         "kept_for": Provide(provide_retention, sync_to_thread=False),
         "archived_segments": Provide(provide_segments, sync_to_thread=False),
         "holding": Provide(provide_holding, sync_to_thread=False),
@@ -56,6 +63,8 @@ domain = Domain(
         AuditCheckpoint,
         AuditTile,
         ArchivedSegment,
+        StoredPlace,
+        ArchiveChoice,
         AuditRetention,
         SigningKey,
         SubjectKey,

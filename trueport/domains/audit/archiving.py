@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from odmantic import query
+
 from trueport.audit.archive import (
     FIRST_MANIFEST,
     ArchivedRecord,
@@ -28,6 +30,7 @@ from trueport.domains.audit.erasure.repository import Erasures
 from trueport.domains.audit.exporting import Export
 from trueport.domains.audit.keys import LogKeys, origin_of
 from trueport.domains.audit.models import ArchivedSegment, AuditCheckpoint, numbered
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.repository import ArchivedSegments, Batches, Checkpoints, OrderedRecords, batch_of
 from trueport.domains.audit.retention import KeptFor, Retention
 from trueport.kit.clock import Clock, from_epoch_us, rfc3339
@@ -68,6 +71,12 @@ class MutableArchive(TrueportError):
     code = "archive_mutable"
 
 
+class ArchiveOutsideRegions(TrueportError):
+    """The tenant's archive lies in a region that the tenant does not allow any more."""
+
+    code = "archive_outside_regions"
+
+
 class Archiver:
     """Takes the records of one tenant to the archive. `contents` is where their sealed contents lie."""
 
@@ -77,7 +86,7 @@ class Archiver:
         scope: TenantScope,
         keys: LogKeys,
         contents: ContentStore,
-        store: ArchiveStore,
+        stores: Stores,
         rules: ArchiveSettings,
         clock: Clock,
     ) -> None:
@@ -90,34 +99,38 @@ class Archiver:
         self._retention = Retention(database, scope, rules, clock)
         self._erasures = Erasures(database, scope)
         self._keys = keys
-        self._store = store
+        self._stores = stores
         self._rules = rules
         self._clock = clock
 
     async def advance(self, *, everything: bool = False) -> int:
         """Archive what is due, or all that is under a checkpoint; returns how many records are newly in the archive.
 
-        Raises MutableArchive, ArchiveTampered, ContentsMissing and LogHasHole, and a kit Unavailable, after which it
-        goes on where it was.
+        Raises MutableArchive, ArchiveOutsideRegions, ArchiveTampered, ContentsMissing and LogHasHole, and a kit
+        Unavailable, after which it goes on where it was.
         """
-        count, is_locked = 0, False
+        count = 0
+        locked: dict[str, bool] = {}
         while (segment := await self._next(everything=everything)) is not None:
             # Asked only when there is something to write: most runs have nothing.
-            is_locked = is_locked or await self._refuse_mutable()
+            if segment.place not in locked:
+                locked[segment.place] = await self._refuse_unfit(segment.place)
             now = self._clock.now()
-            leased = await self._segments.lease(segment.id, now, now + LEASE)
+            leased = await self._segments.lease(segment, now, now + LEASE)
             if leased is None:
                 break
             try:
-                await self._write(leased, is_locked=is_locked)
+                is_done = await self._write(leased, is_locked=locked[leased.place])
             finally:
                 await self._segments.update(leased.id, {"lease_until": now})
-            count += leased.end - leased.start
+            count += leased.end - leased.start if is_done else 0
         return count
 
-    async def _refuse_mutable(self) -> bool:
+    async def _refuse_unfit(self, place: str) -> bool:
         """Whether the store locks what it is given."""
-        promise = await self._store.immutability()
+        if place in self._stores.outside:
+            raise ArchiveOutsideRegions("The archive lies in a region that this organisation does not allow.")
+        promise = await self._stores.at(place).immutability()
         if not promise.worm and not self._rules.allows_mutable:
             raise MutableArchive(
                 f"The archive can be changed: {promise.why}. TRUEPORT_ALLOW_MUTABLE_ARCHIVE=1 allows it."
@@ -128,7 +141,8 @@ class Archiver:
         """The segment that was begun, else a new one if enough waits for long enough."""
         newest = await self._segments.newest()
         if newest is not None and newest.archived_at is None:
-            return await self._refreshed(newest)
+            is_wanted = self._stores.is_set or newest.announced
+            return await self._refreshed(newest) if is_wanted else None
         start = newest.end if newest else 0
         checkpoint = await self._end(start, everything=everything)
         if checkpoint is None:
@@ -145,6 +159,7 @@ class Archiver:
             calls_days=kept.calls,
             deeds_days=kept.deeds,
             lease_until=now,
+            place=self._stores.current,
         )
         try:
             return await self._segments.insert(segment)
@@ -157,12 +172,22 @@ class Archiver:
         return kept, self._clock.now().replace(microsecond=0) + timedelta(days=kept.longest)
 
     async def _refreshed(self, segment: ArchivedSegment) -> ArchivedSegment:
-        """The segment that was begun; one of which nothing could be written for long is locked for its full time."""
-        kept, until = await self._promise()
-        if segment.announced or segment.retained_until + STALE > until:
+        """The segment that was begun; one of which nothing could be written for long is locked for its full time.
+
+        It stays where it was begun, unless nothing of it is there, or that place has not taken it for a day.
+        """
+        now, (kept, until) = self._clock.now(), await self._promise()
+        changes: dict[str, object] = {}
+        if not segment.announced and segment.retained_until + STALE <= until:
+            changes = {"retained_until": until, "calls_days": kept.calls, "deeds_days": kept.deeds}
+        is_elsewhere = self._stores.is_set and segment.place != self._stores.current
+        if is_elsewhere and (not segment.announced or segment.created_at + STALE <= now):
+            changes["place"] = self._stores.current
+        if not changes:
             return segment
-        changes = {"retained_until": until, "calls_days": kept.calls, "deeds_days": kept.deeds}
-        return await self._segments.update(segment.id, changes) or segment
+        # Not under the hands of a process that is writing it.
+        idle = query.lte(ArchivedSegment.lease_until, now)
+        return await self._segments.update(segment.id, changes, idle) or segment
 
     async def _end(self, start: int, *, everything: bool) -> AuditCheckpoint | None:
         """The checkpoint at which the next segment ends; None when there is no reason for one yet."""
@@ -178,11 +203,12 @@ class Archiver:
                 break
         is_full = room < 0 or await self._checkpoints.first_above(start + MOST_RECORDS) is not None
         is_old = first.created_at + timedelta(seconds=self._rules.every_s) <= self._clock.now()
-        if not (is_full or is_old or everything):
+        if not (is_full or is_old or everything) or not self._stores.is_set:
             return None
         return await self._checkpoints.last_between(start, fits) or first
 
-    async def _write(self, segment: ArchivedSegment, *, is_locked: bool) -> None:
+    async def _write(self, segment: ArchivedSegment, *, is_locked: bool) -> bool:
+        """Whether it is in the archive now: not when it has been given another place meanwhile."""
         tenant_id, start = self._scope.tenant_id, segment.start
         checkpoint = await self._checkpoints.get(numbered(tenant_id, segment.end))
         records, root = await self._export.read(start, segment.end)
@@ -207,7 +233,8 @@ class Archiver:
             "manifest": digest_of(manifest),
             "archived_at": self._clock.now(),
         }
-        await self._segments.update(segment.id, done)
+        same_place = query.eq(ArchivedSegment.place, segment.place)
+        return await self._segments.update(segment.id, done, same_place) is not None
 
     async def _refuse_unsigned(
         self, segment: ArchivedSegment, records: Sequence[ArchivedRecord], checkpoint: AuditCheckpoint
@@ -239,23 +266,24 @@ class Archiver:
 
     async def _keep(self, segment: ArchivedSegment, made: NamedObject, *, is_locked: bool) -> NamedObject:
         """The object as it lies in the archive, read back; it is `made` unless another run has written it before."""
+        store = self._stores.at(segment.place)
         expected = await asyncio.to_thread(digest_of, made)
         try:
-            stored = await self._store.get(made.name)
+            stored = await store.get(made.name)
         except NotFound:
             await self._announce(segment, expected)
-            await self._store.put_if_absent(made.name, made.data, segment.retained_until)
-            stored = await self._store.get(made.name)
+            await store.put_if_absent(made.name, made.data, segment.retained_until)
+            stored = await store.get(made.name)
         found = NamedObject(made.name, stored)
         digest = await asyncio.to_thread(digest_of, found)
         if digest != expected and digest not in (await self._segments.get(segment.id)).announced:
             raise ArchiveTampered(f"The archive holds another {made.name} than was written.")
         if is_locked:
-            await self._refuse_unlocked(made.name, segment.retained_until)
+            await self._refuse_unlocked(store, made.name, segment.retained_until)
         return found
 
-    async def _refuse_unlocked(self, name: str, until: datetime) -> None:
-        locked_until = (await self._store.head(name)).locked_until
+    async def _refuse_unlocked(self, store: ArchiveStore, name: str, until: datetime) -> None:
+        locked_until = (await store.head(name)).locked_until
         if locked_until is None or locked_until < until:
             raise ArchiveTampered(f"The archive does not lock {name} for as long as it was asked to.")
 

@@ -14,7 +14,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from trueport.audit.disclosure import Custody, Files, NothingSigned, Wanted, bundle_of, ground_of, select, signed_bundle
+from trueport.audit.columnar import require_parquet
+from trueport.audit.disclosure import (
+    Custody,
+    Files,
+    Format,
+    NothingSigned,
+    Wanted,
+    bundle_of,
+    ground_of,
+    select,
+    signed_bundle,
+)
 from trueport.audit.evidence.frameworks import Framework
 from trueport.audit.evidence.pack import Request, pack_of
 from trueport.audit.examination import KeySpan
@@ -22,10 +33,10 @@ from trueport.audit.reading import read
 from trueport.audit.verifier import Folder, Key, Source, read_keys
 from trueport.domains.audit.exporting import Export
 from trueport.domains.audit.keys import LogKeys, origin_of
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.service import AuditLog
 from trueport.kit.clock import Clock, rfc3339
 from trueport.kit.tenancy import TenantScope
-from trueport.storage.archives import ArchiveStore
 from trueport.storage.documents import ContentStore, FolderStore
 from trueport.storage.mongo import Database
 from trueport.web.trail import Trail
@@ -54,7 +65,7 @@ class Disclosing:
         keys: LogKeys,
         contents: ContentStore,
         clock: Clock,
-        archive: ArchiveStore | None = None,
+        archive: Stores | None = None,
     ) -> None:
         self._scope = scope
         self._keys = keys
@@ -62,16 +73,19 @@ class Disclosing:
         self._log = AuditLog(database, scope, keys, clock)
         self._export = Export(database, scope, keys, contents, archive)
 
-    async def bundle(self, trail: Trail, wanted: Wanted, asking: Asking) -> Files:
-        """The records asked for, each with its proof, signed by the log.
+    async def bundle(self, trail: Trail, wanted: Wanted, asking: Asking, extra: Format = "jsonl") -> Files:
+        """The records asked for, each with its proof, signed by the log; in a table too where `extra` says so.
 
-        Raises SpoolUnavailable (and hands out nothing), NothingSigned, LogHasHole and a kit Unavailable.
+        Raises FormatUnavailable, SpoolUnavailable (and hands out nothing), NothingSigned, LogHasHole and a kit
+        Unavailable.
         """
+        if extra == "parquet":
+            require_parquet()
         custody = await self._recorded(trail, asking, {"what": "disclosure", "query": wanted.shown()})
 
         def work(source: Source, keys: list[Key], _: list[KeySpan]) -> Files:
             ground = ground_of(source, read(source, keys), keys)
-            return bundle_of(select(source, wanted.takes), ground, custody, wanted.shown())
+            return bundle_of(select(source, wanted.takes), ground, custody, wanted.shown(), extra=extra)
 
         return await self._signed(await self._on_archive(work), "")
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta
 
-from trueport.audit.disclosure import Files, Wanted
+from trueport.audit.disclosure import Files, Format, Wanted
 from trueport.audit.evidence.frameworks import FRAMEWORKS, FrameworkName
-from trueport.domains.audit.archive_job import archive_of
+from trueport.domains.audit.archive_job import archives_of
 from trueport.domains.audit.disclosing import Asking, Disclosing, zipped
 from trueport.domains.audit.keys import LogKeys
 from trueport.kit.errors import InvalidRequest
@@ -27,6 +27,9 @@ TheDisclosing = NamedDependency[Disclosing]
 Moment = Annotated[datetime, Meta(tz=True)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
+AskedFormat = Annotated[
+    Format, QueryParameter(name="format", description="`parquet` adds the records as a table, which proves nothing.")
+]
 RecordKind = Literal[
     "intent", "attempt", "outcome", "abandoned", "admin", "auth", "policy", "erasure", "hold", "export", "access",
     "heartbeat", "gap", "lost_writer",
@@ -65,15 +68,15 @@ class AskEvidence(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     organisation: Text | None = None
 
 
-def provide_disclosing(request: AnyRequest, resources: Here) -> Disclosing:
-    settings = resources.settings
+async def provide_disclosing(request: AnyRequest, resources: Here) -> Disclosing:
+    settings, scope = resources.settings, bound_tenant_principal(request).scope
     return Disclosing(
         resources.database,
-        bound_tenant_principal(request).scope,
+        scope,
         LogKeys(resources.database, settings.keys, resources.clock),
         open_store(settings.storage_url, settings.data_dir),
         resources.clock,
-        archive_of(resources),
+        await archives_of(resources).stores(scope),
     )
 
 
@@ -85,11 +88,16 @@ class DisclosureController(Controller):
 
     @post("/exports", access=tenant("audit:export"))
     async def export(
-        self, request: AnyRequest, resources: Here, disclosing: TheDisclosing, data: JSONBody[AskDisclosure]
+        self,
+        request: AnyRequest,
+        resources: Here,
+        disclosing: TheDisclosing,
+        data: JSONBody[AskDisclosure],
+        extra: AskedFormat = "jsonl",
     ) -> Response[bytes]:
         """Get some records with the proof of each, as a zip that `verifier.py` in it checks."""
         asking = Asking(bound_tenant_principal(request).user_id, data.reason)
-        return _packed(await disclosing.bundle(trail_of(resources), data.wanted(), asking), "disclosure")
+        return _packed(await disclosing.bundle(trail_of(resources), data.wanted(), asking, extra), "disclosure")
 
     @post("/evidence", access=tenant("audit:export"))
     async def evidence(

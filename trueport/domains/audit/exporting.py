@@ -16,11 +16,11 @@ from trueport.domains.analytics.api import AuditRecord
 from trueport.domains.audit.anchoring.repository import Cosignatures
 from trueport.domains.audit.keys import LogKeys, origin_of
 from trueport.domains.audit.models import ArchivedSegment, AuditCheckpoint, numbered
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.repository import ArchivedSegments, Batches, Checkpoints, OrderedRecords, batch_of
 from trueport.kit.clock import to_epoch_us
 from trueport.kit.errors import NotFound, TrueportError
 from trueport.kit.tenancy import TenantScope
-from trueport.storage.archives import ArchiveStore
 from trueport.storage.documents import ContentStore
 from trueport.storage.mongo import Database
 
@@ -60,7 +60,7 @@ class Export:
         scope: TenantScope,
         keys: LogKeys,
         contents: ContentStore,
-        archive: ArchiveStore | None = None,
+        archive: Stores | None = None,
     ) -> None:
         """archive: where the records are that have left the database; None where none have."""
         self._scope = scope
@@ -122,7 +122,8 @@ class Export:
         if self._archive is None or segment.manifest is None:
             raise LogHasHole("The records that have left the database are in no archive.")
         try:
-            objects = [NamedObject(name, await self._archive.get(name)) for name in segment.objects]
+            store = self._archive.at(segment.place)
+            objects = [NamedObject(name, await store.get(name)) for name in segment.objects]
         except NotFound as error:
             raise LogHasHole("Some of the records that have left the database are not in the archive.") from error
         return Written(segment.start, segment.end, Segment(tuple(objects[:-1]), segment.manifest), objects[-1])

@@ -110,7 +110,10 @@ class ArchivedSegment(Model):
     the order of writing. `retained_until` is until when they are locked, and the days are the retention that was
     promised when it was begun. Until `lease_until` one process works on it. `archived_at` is when all was written and
     read back; nothing is pruned before. `first_at` is the time of its oldest record, `pruned` how many have left the
-    database (0: none), and `pruned_at` when the last of those that leave did.
+    database (0: none), and `pruned_at` when the last of those that leave did. `place` is the tenant's own place that it
+    lies in, empty for the installation's archive. `held_by` are the legal holds that are about a record in it, and
+    `hold` is what the store does for them: "none", "on", "alone" (it has no holds), or "setting" and "lifting" while
+    that is going on; `hold_failure` is why it did not get to its end.
     """
 
     id: str = Field(primary_field=True)
@@ -124,6 +127,7 @@ class ArchivedSegment(Model):
     calls_days: int
     deeds_days: int
     lease_until: datetime
+    place: str = ""
     announced: list[str] = []
     objects: list[str] = []
     manifest: str | None = None
@@ -131,10 +135,17 @@ class ArchivedSegment(Model):
     first_at: datetime | None = None
     pruned: int = 0
     pruned_at: datetime | None = None
+    held_by: list[str] = []
+    hold: str = "none"
+    hold_failure: str | None = None
 
     model_config = {
         "collection": "audit_archived",
-        "indexes": lambda: [Index(ArchivedSegment.tenant_id, ArchivedSegment.id)],
+        "indexes": lambda: [
+            Index(ArchivedSegment.tenant_id, ArchivedSegment.id),
+            Index(ArchivedSegment.tenant_id, ArchivedSegment.held_by),
+            Index(ArchivedSegment.tenant_id, ArchivedSegment.hold),
+        ],
     }
 
 

@@ -13,13 +13,13 @@ from trueport.domains.analytics.api import AuditRecord
 from trueport.domains.audit.archiving import ArchiveTampered
 from trueport.domains.audit.erasure.holding import Holding, RecordMetadata, is_held
 from trueport.domains.audit.models import ArchivedSegment
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.repository import ArchivedSegments, Batches, OrderedRecords
 from trueport.domains.audit.retention import KeptFor, Retention
 from trueport.kit.clock import Clock, from_epoch_us
 from trueport.kit.errors import NotFound
 from trueport.kit.tenancy import TenantScope
 from trueport.settings import ArchiveSettings
-from trueport.storage.archives import ArchiveStore
 from trueport.storage.mongo import Database
 
 _AT_ONCE: Final = 500
@@ -29,14 +29,14 @@ class Pruner:
     """Prunes the records of one tenant."""
 
     def __init__(
-        self, database: Database, scope: TenantScope, store: ArchiveStore, rules: ArchiveSettings, clock: Clock
+        self, database: Database, scope: TenantScope, stores: Stores, rules: ArchiveSettings, clock: Clock
     ) -> None:
         self._segments = ArchivedSegments(database, scope)
         self._batches = Batches(database, scope)
         self._records = OrderedRecords(database, scope)
         self._holding = Holding(database, scope, clock)
         self._retention = Retention(database, scope, rules, clock)
-        self._store = store
+        self._stores = stores
         self._clock = clock
 
     async def run(self) -> int:
@@ -94,12 +94,13 @@ class Pruner:
 
     async def _refuse_lost(self, segment: ArchivedSegment) -> None:
         """Raise ArchiveTampered unless the archive still holds what was read back from it."""
+        store = self._stores.at(segment.place)
         for name in segment.objects:
             try:
                 if name.endswith(".manifest.json"):
-                    if hashlib.sha256(await self._store.get(name)).hexdigest() != segment.manifest:
+                    if hashlib.sha256(await store.get(name)).hexdigest() != segment.manifest:
                         raise ArchiveTampered(f"The archive holds another {name} than was written.")
                 else:
-                    await self._store.head(name)
+                    await store.head(name)
             except NotFound as error:
                 raise ArchiveTampered(f"The archive has lost {name}.") from error

@@ -27,6 +27,7 @@ from trueport.storage.platform import PlatformRepository
 from trueport.storage.scoped import Filter, Page, TenantRepository
 
 # The embedded server takes disproportionately long for more.
+_HOLDS_AT_ONCE: Final = 500
 _NAMES_AT_ONCE: Final = 100
 # Names of what people did are `rec_…`; the second is the text that follows all of them.
 _DEEDS_FROM: Final = "rec_"
@@ -96,9 +97,11 @@ class ArchivedSegments(TenantRepository[ArchivedSegment]):
         page = await self.page(query.ne(ArchivedSegment.archived_at, None), limit=1)
         return page.items[0] if page.items else None
 
-    async def lease(self, segment_id: str, now: datetime, until: datetime) -> ArchivedSegment | None:
-        """Take the segment for this process alone until then; None when another one has it."""
-        return await self.update(segment_id, {"lease_until": until}, query.lte(ArchivedSegment.lease_until, now))
+    async def lease(self, segment: ArchivedSegment, now: datetime, until: datetime) -> ArchivedSegment | None:
+        """Take the segment, where it was seen to lie, for this process alone until then; None: another one has it."""
+        # The place is written too, since a segment from before there were places has none.
+        changes = {"lease_until": until, "place": segment.place}
+        return await self.update(segment.id, changes, query.lte(ArchivedSegment.lease_until, now))
 
     async def to_prune(self) -> list[ArchivedSegment]:
         """Those that are in the archive and have records in the database, the oldest first."""
@@ -115,6 +118,41 @@ class ArchivedSegments(TenantRepository[ArchivedSegment]):
         changes = {"announced": [*segment.announced, digest]}
         changed = await self.update(segment.id, changes, query.eq(ArchivedSegment.revision, segment.revision))
         return changed or await self.get(segment.id)
+
+    async def archived_from(self, start: int) -> list[ArchivedSegment]:
+        """Those in the archive from this place of the order on, the oldest first; a thousand at most."""
+        from_here = query.gte(ArchivedSegment.id, numbered(self.scope.tenant_id, start))
+        return await self.find(from_here, query.ne(ArchivedSegment.archived_at, None))
+
+    async def note_hold(self, segment: ArchivedSegment, hold_id: str) -> None:
+        """Note that a hold is about a record in the segment, whoever else notes something."""
+        stored = await self.get(segment.id)
+        while hold_id not in stored.held_by:
+            # Both, since a segment from before there were such holds has neither.
+            changes = {"held_by": [*stored.held_by, hold_id], "hold": stored.hold}
+            same = query.eq(ArchivedSegment.revision, stored.revision)
+            stored = await self.update(segment.id, changes, same) or await self.get(segment.id)
+
+    async def touched_by(self, hold_id: str) -> list[ArchivedSegment]:
+        with store_errors():
+            found = await self._collection.find(self._scoped([{"held_by": hold_id}])).sort("_id", 1).to_list()
+        return [self._shape(document) for document in found]
+
+    async def to_hold(self, hold_ids: Sequence[str]) -> list[ArchivedSegment]:
+        """Those that one of these holds is about and that the store does not hold."""
+        if not hold_ids:
+            return []
+        wanted = {"held_by": {"$in": list(hold_ids)}, "hold": {"$in": ["none", "setting", "lifting"]}}
+        with store_errors():
+            found = await self._collection.find(self._scoped([wanted])).sort("_id", 1).limit(_HOLDS_AT_ONCE).to_list()
+        return [self._shape(document) for document in found]
+
+    async def to_let_go(self, hold_ids: Sequence[str]) -> list[ArchivedSegment]:
+        """Those that the store may hold, and that none of these holds is about."""
+        wanted = {"hold": {"$in": ["on", "alone", "setting", "lifting"]}, "held_by": {"$nin": list(hold_ids)}}
+        with store_errors():
+            found = await self._collection.find(self._scoped([wanted])).sort("_id", 1).limit(_HOLDS_AT_ONCE).to_list()
+        return [self._shape(document) for document in found]
 
 
 class Retentions(TenantRepository[AuditRetention]):

@@ -16,8 +16,10 @@ from trueport.audit.sequencer import MOST_RECORDS, Batch, Waiting, next_batch
 from trueport.audit.shipper import ShippedRecord
 from trueport.audit.verifier import Source
 from trueport.domains.analytics.api import MongoSink
+from trueport.domains.audit.erasure.repository import Holds
 from trueport.domains.audit.keys import LogKeys
 from trueport.domains.audit.models import ArchivedSegment, AuditCheckpoint, numbered
+from trueport.domains.audit.placing.stores import Stores
 from trueport.domains.audit.repository import ArchivedSegments, Batches, Checkpoints, document_of
 from trueport.domains.audit.retention import Retention
 from trueport.kit.clock import Clock, from_epoch_us
@@ -56,16 +58,17 @@ class Restore:
         self._batches = Batches(database, scope)
         self._checkpoints = Checkpoints(database, scope)
         self._segments = ArchivedSegments(database, scope)
+        self._holds = Holds(database, scope)
         self._sink = MongoSink(database, contents)
         self._retention = Retention(database, scope, rules, clock)
         self._keys = keys
         self._clock = clock
 
-    async def run(self, source: Source, public_keys: Sequence[VerifierKey], archive: ArchiveStore | None = None) -> int:
+    async def run(self, source: Source, public_keys: Sequence[VerifierKey], archives: Stores | None = None) -> int:
         """Restore everything that a verified archive holds; returns how many records.
 
-        archive: the one of this installation; what it holds of `source` is not archived again. Raises LogNotEmpty, and
-        a kit Unavailable, after which it can be run again.
+        archives: those of this tenant; what they hold of `source` is not archived again. Raises LogNotEmpty, and a kit
+        Unavailable, after which it can be run again.
         """
         if await self._checkpoints.newest() is not None:
             raise LogNotEmpty
@@ -79,7 +82,9 @@ class Restore:
                 last = await self._batch(last, segment.records[at : at + MOST_RECORDS])
             segments.append(segment)
         await self._keys.adopt([key.public_key for key in public_keys], began)
-        await self._know_archived(segments, archive)
+        await self._know_archived(segments, archives)
+        # The segments are new here, whatever holds were looked up before.
+        await self._holds.look_again()
         await self._checkpoints.insert_missing([self._checkpoint(segment) for segment in segments])
         return last.end if last else 0
 
@@ -107,10 +112,11 @@ class Restore:
             note=note,
         )
 
-    async def _know_archived(self, segments: Sequence[RestoredSegment], archive: ArchiveStore | None) -> None:
+    async def _know_archived(self, segments: Sequence[RestoredSegment], archives: Stores | None) -> None:
         now, kept = self._clock.now(), await self._retention.now()
         for segment in segments:
-            if archive is None or not await self._is_in(archive, segment):
+            place = None if archives is None else await self._place_of(segment, archives)
+            if place is None:
                 return
             until = segment.retained_until
             await self._segments.insert_missing(
@@ -126,6 +132,7 @@ class Restore:
                         calls_days=kept.calls,
                         deeds_days=kept.deeds,
                         lease_until=now,
+                        place=place,
                         objects=[f"{folder_of(self._scope.tenant_id)}/{name}" for name in segment.names],
                         manifest=segment.manifest,
                         archived_at=now,
@@ -133,6 +140,12 @@ class Restore:
                     )
                 ]
             )
+
+    async def _place_of(self, segment: RestoredSegment, archives: Stores) -> str | None:
+        for place, archive in archives.all():
+            if await self._is_in(archive, segment):
+                return place
+        return None
 
     async def _is_in(self, archive: ArchiveStore, segment: RestoredSegment) -> bool:
         """Whether all of it is there: its checkpoint is what was written last."""

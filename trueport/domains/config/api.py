@@ -1,6 +1,12 @@
 """The front door of this domain."""
 
-from trueport.domains.config.compile import accounts, compile_snapshot, content_key_named, policies_of_version
+from trueport.domains.config.compile import (
+    accounts,
+    allowed_regions,
+    compile_snapshot,
+    content_key_named,
+    policies_of_version,
+)
 from trueport.domains.config.file import (
     InvalidConfiguration,
     TenantFile,
@@ -18,6 +24,7 @@ __all__ = [
     "InvalidConfiguration",
     "TenantFile",
     "accounts",
+    "allowed_regions",
     "check_tenant_file",
     "compile_snapshot",
     "content_key_named",

@@ -103,6 +103,12 @@ async def content_key_named(database: Database, scope: TenantScope, tenant_key: 
     return tenant_key.unwrap(stored.id, stored.wrapped, f"{scope.tenant_id}|content-key|{stored.id}")
 
 
+async def allowed_regions(database: Database, scope: TenantScope) -> frozenset[str]:
+    """The regions that the tenant's data may go to; empty: all. Raises StoreUnavailable."""
+    configuration = await ConfigurationRepository(database, scope).current()
+    return frozenset(configuration.regions) if configuration else frozenset()
+
+
 async def accounts(database: Database, scope: TenantScope) -> list[Credential]:
     """The tenant's credentials by name, without their secrets. Raises StoreUnavailable."""
     stored = await CredentialRepository(database, scope).find()

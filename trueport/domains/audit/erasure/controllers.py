@@ -1,19 +1,24 @@
 """The HTTP surface of erasures and legal holds."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from litestar import Controller, MediaType, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
+from msgspec.structs import replace
 
+from trueport.domains.audit.archive_holds import ArchiveHolds
+from trueport.domains.audit.archive_job import archives_of
 from trueport.domains.audit.erasure.erasing import Erasing
 from trueport.domains.audit.erasure.holding import Holding, HoldScope
 from trueport.domains.audit.erasure.schemas import (
     AskErasure,
     CreateHold,
     ErasureShown,
+    HeldInArchive,
     HoldShown,
     show_erasure,
     show_hold,
@@ -110,9 +115,15 @@ class HoldController(Controller):
         return listed(found.items, found.next, show_hold)
 
     @get("/{hold_id:str}", access=tenant("audit:read"))
-    async def hold(self, holding: TheHolding, hold_id: FromPath[str]) -> HoldShown:
-        """Get one hold."""
-        return show_hold(await holding.get(hold_id))
+    async def hold(
+        self, request: AnyRequest, resources: Here, holding: TheHolding, hold_id: FromPath[str]
+    ) -> HoldShown:
+        """Get one hold, and what has become of it in the archive."""
+        found = await holding.get(hold_id)
+        scope = bound_tenant_principal(request).scope
+        stores = await archives_of(resources).stores(scope)
+        held = await ArchiveHolds(resources.database, scope, stores).of(found)
+        return replace(show_hold(found), archive=HeldInArchive(**asdict(held)))
 
     @post("/{hold_id:str}/release", access=tenant("holds:write"), status_code=200)
     async def release(

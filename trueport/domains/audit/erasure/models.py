@@ -63,6 +63,7 @@ class Hold(Model):
     """A legal hold. What it is about is what meets every condition it has; one without conditions is about everything.
 
     `since` is included, `until` is not. Two people end it: `release_asked_by` and `released_by`.
+    `examined_to`: which records of the archive, up to this place of the order, have been looked at for it.
     """
 
     id: str = Field(primary_field=True)
@@ -80,6 +81,7 @@ class Hold(Model):
     release_asked_by: str | None = None
     released_by: str | None = None
     released_at: datetime | None = None
+    examined_to: int = 0
 
     model_config: ClassVar[ODMConfigDict] = {
         "collection": "audit_holds",

@@ -66,3 +66,8 @@ class Holds(TenantRepository[Hold]):
     async def in_force(self) -> list[Hold]:
         """Those that forbid something now: also one whose release only one person has asked for."""
         return [hold async for hold in self.each(query.ne(Hold.state, "released"))]
+
+    async def look_again(self) -> None:
+        """Have the whole archive looked at again for those in force."""
+        for hold in await self.in_force():
+            await self.update(hold.id, {"examined_to": 0})

@@ -51,8 +51,24 @@ class CreateHold(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     interaction_ids: Annotated[list[InteractionId], Meta(max_length=500)] = []
 
 
+class HeldInArchive(msgspec.Struct, kw_only=True):
+    """What has become of a hold in the archive, in segments.
+
+    `touched` is how many it is about; of these the store holds the objects of `held`, has no holds of its own for those
+    that are `alone`, and `waiting` ones are not yet set or lifted. `unread` have not been looked at yet. `failure` is
+    why the store did not do what it was asked to.
+    """
+
+    touched: int
+    held: int
+    alone: int
+    waiting: int
+    unread: int
+    failure: str | None
+
+
 class HoldShown(msgspec.Struct, kw_only=True):
-    """A hold. It is in force until a second person has agreed to its release."""
+    """A hold. It is in force until a second person has agreed to its release. `archive` is told of a single one."""
 
     id: str
     reason: str
@@ -67,6 +83,7 @@ class HoldShown(msgspec.Struct, kw_only=True):
     release_asked_by: str | None
     released_by: str | None
     released_at: str | None
+    archive: HeldInArchive | None = None
 
 
 def show_erasure(stored: Erasure) -> ErasureShown:
