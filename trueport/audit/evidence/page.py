@@ -75,12 +75,18 @@ def _facts(data: Mapping[str, Any]) -> str:
         ("Log", archive["origin"]),
         ("Records", f"{archive['in_period']:,} in the period, {archive['records']:,} in the archive"),
         ("Recorded", f"{archive['first_at']} to {archive['last_at']}"),
-        ("Signed", f"the first {archive['fixed_by_signature']:,}; by a checkpoint from outside the archive the first "
-         f"{archive['fixed_by_checkpoint_from_outside']:,}"),
+        ("Signed", f"the first {archive['fixed_by_signature']:,} records"),
+        ("Fixed from outside", _fixed(archive["fixed_by_checkpoint_from_outside"])),
         ("Root", archive["root"]),
         ("Made with", data["software"]),
     )  # fmt: skip
     return f"<dl>{''.join(f'<dt>{_t(name)}</dt><dd>{_t(value)}</dd>' for name, value in rows)}</dl>\n"
+
+
+def _fixed(records: int) -> str:
+    return (
+        f"the first {records:,} records, by a checkpoint kept elsewhere" if records else "no such checkpoint was given"
+    )
 
 
 def _statements(data: Mapping[str, Any]) -> str:
