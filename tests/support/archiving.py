@@ -31,26 +31,17 @@ STARTED = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
 KEY = DataKey("key_1", bytes(32))
 
 
-class StoppingArchive:
-    """An archive that goes away before its n-th writing, or right after it; counts writings from 0."""
+class PassingOn:
+    """An archive that asks another one: for those that do something of their own with some of it."""
 
-    def __init__(self, store: ArchiveStore, stops_at: int, *, is_after: bool) -> None:
+    def __init__(self, store: ArchiveStore) -> None:
         self._store = store
-        self._stops_at = stops_at
-        self._is_after = is_after
-        self._writings = 0
 
     async def immutability(self) -> Immutability:
         return await self._store.immutability()
 
     async def put_if_absent(self, name: str, data: bytes, locked_until: datetime) -> None:
-        is_this = self._writings == self._stops_at
-        self._writings += 1
-        if is_this and not self._is_after:
-            raise ArchiveUnavailable("stopped")
         await self._store.put_if_absent(name, data, locked_until)
-        if is_this:
-            raise ArchiveUnavailable("stopped")
 
     async def get(self, name: str) -> bytes:
         return await self._store.get(name)
@@ -66,6 +57,25 @@ class StoppingArchive:
 
     async def remove(self, name: str) -> None:
         await self._store.remove(name)
+
+
+class StoppingArchive(PassingOn):
+    """An archive that goes away before its n-th writing, or right after it; counts writings from 0."""
+
+    def __init__(self, store: ArchiveStore, stops_at: int, *, is_after: bool) -> None:
+        super().__init__(store)
+        self._stops_at = stops_at
+        self._is_after = is_after
+        self._writings = 0
+
+    async def put_if_absent(self, name: str, data: bytes, locked_until: datetime) -> None:
+        is_this = self._writings == self._stops_at
+        self._writings += 1
+        if is_this and not self._is_after:
+            raise ArchiveUnavailable("stopped")
+        await self._store.put_if_absent(name, data, locked_until)
+        if is_this:
+            raise ArchiveUnavailable("stopped")
 
 
 class Office:

@@ -8,7 +8,6 @@ archive permits, and to no other.
 import asyncio
 import base64
 import hashlib
-import hmac
 import html
 import http.client
 import re
@@ -26,6 +25,7 @@ from yarl import URL
 from trueport.kit.clock import Clock, rfc3339
 from trueport.kit.errors import NotFound
 from trueport.storage.archives import ArchiveUnavailable, Immutability, ObjectHead
+from trueport.storage.aws_signature import Signatory, signed
 from trueport.storage.documents import UnknownStorage
 
 Permits = Callable[[str], bool]
@@ -224,8 +224,8 @@ class S3Archive:
     ) -> "Answer":
         """Raises ArchiveUnavailable when there is none."""
         url = URL(f"{self._access.endpoint}{path}{'?' if query else ''}{query}", encoded=True)
-        signed = sign_s3(self._access, verb, url, digest, headers or {}, self._clock.now())
-        return await asyncio.to_thread(self._exchange, verb, url, data, signed, most_bytes)
+        given = sign_s3(self._access, verb, url, digest, headers or {}, self._clock.now())
+        return await asyncio.to_thread(self._exchange, verb, url, data, given, most_bytes)
 
     def _exchange(self, verb: str, url: URL, data: bytes, headers: Mapping[str, str], most_bytes: int) -> "Answer":
         """One request and its answer; redirects are not followed. Raises ArchiveUnavailable."""
@@ -297,27 +297,9 @@ class Answer:
 def sign_s3(
     access: S3Access, verb: str, url: URL, digest: str, headers: Mapping[str, str], now: datetime
 ) -> dict[str, str]:
-    """The headers of a request to S3, signed with AWS Signature Version 4.
-
-    `url` is encoded as it is sent, `digest` the SHA-256 (hex) of the body.
-    """
-    moment = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    given = {**headers, "host": url.host_port_subcomponent or "", "x-amz-date": moment, "x-amz-content-sha256": digest}
-    if access.token:
-        given["x-amz-security-token"] = access.token
-    names = ";".join(sorted(given))
-    lines = "".join(f"{name}:{given[name]}\n" for name in sorted(given))
-    request = "\n".join((verb, url.raw_path, url.raw_query_string, lines, names, digest))
-    place = f"{moment[:8]}/{access.region}/s3/aws4_request"
-    said = "\n".join(("AWS4-HMAC-SHA256", moment, place, hashlib.sha256(request.encode()).hexdigest()))
-    key = f"AWS4{access.secret}".encode()
-    for part in place.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, said.encode(), "sha256").hex()
-    given["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={access.key_id}/{place}, SignedHeaders={names}, Signature={signature}"
-    )
-    return given
+    """The headers of a request, signed; S3 wants the body's digest among them. As for `signed` otherwise."""
+    signatory = Signatory("s3", access.region, access.key_id, access.secret, access.token)
+    return signed(signatory, verb, url, digest, {**headers, "x-amz-content-sha256": digest}, now)
 
 
 def _moment(text: str) -> datetime:

@@ -229,6 +229,7 @@ class Connection(HttpToolsProtocol):
         # A trailer is no header: it came after everything that was decided by the headers.
         if not self._is_in_head:
             return
+        # As uvicorn does it, without a second call for each header.
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.analytics import records_of
-from tests.support.archiving import Office
+from tests.support.archiving import Office, PassingOn
 from tests.support.s3_proxy import Fault, Way, way_to
 from tests.support.s3_server import S3Server, s3_server
 from tests.support.web import House
@@ -46,11 +46,11 @@ def archive_at(server: S3Server, endpoint: str, *, patience_s: float = 60.0) -> 
     return S3Archive(access, bucket, "trail", SystemClock(), patience_s=patience_s)
 
 
-class FreezingAt:
+class FreezingAt(PassingOn):
     """An archive whose server is frozen during the n-th call of one kind."""
 
     def __init__(self, store: ArchiveStore, server: S3Server, kind: str, number: int) -> None:
-        self._store = store
+        super().__init__(store)
         self._server = server
         self._kind = kind
         self._left = number
@@ -81,15 +81,6 @@ class FreezingAt:
         found = await self._during("head", lambda: self._store.head(name))
         assert isinstance(found, ObjectHead)
         return found
-
-    async def list(self, prefix: str) -> list[str]:
-        return await self._store.list(prefix)
-
-    async def hold(self, name: str, *, is_held: bool) -> bool:
-        return await self._store.hold(name, is_held=is_held)
-
-    async def remove(self, name: str) -> None:
-        await self._store.remove(name)
 
 
 async def unfinished(office: Office) -> int:

@@ -6,9 +6,9 @@ lock ends, until the hold is released here. A store that is away, or does not al
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import zstandard
 
 from trueport.audit.archive import NamedObject, digest_of
@@ -28,12 +28,12 @@ from trueport.storage.mongo import Database
 _MOST_BYTES: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class HeldSegments:
-    """What has become of one hold in the archive, in segments.
+class HeldInArchive(msgspec.Struct, frozen=True, kw_only=True):
+    """What has become of a hold in the archive, in segments.
 
-    touched: it is about a record in them. held: the store holds their objects. alone: the store has no holds, so ours
-    is all there is. waiting: not yet set or lifted. unread: not looked at yet. failure: why the store did not do it.
+    `touched` is how many it is about; of these the store holds the objects of `held`, has no holds of its own for those
+    that are `alone`, and `waiting` ones are not yet set or lifted. `unread` have not been looked at yet. `failure` is
+    why the store did not do what it was asked to.
     """
 
     touched: int
@@ -104,7 +104,7 @@ class ArchiveHolds:
         state = ("on" if all(kept) else "alone") if is_held else "none"
         await self._segments.update(segment.id, {"hold": state, "hold_failure": None})
 
-    async def of(self, hold: Hold) -> HeldSegments:
+    async def of(self, hold: Hold) -> HeldInArchive:
         """What has become of a hold."""
         touched = await self._segments.touched_by(hold.id)
         states = [segment.hold for segment in touched]
@@ -112,7 +112,7 @@ class ArchiveHolds:
         others = {each.id for each in await self._holds.in_force()} - {hold.id}
         lifted = [segment for segment in touched if is_over and segment.hold == "none"]
         kept = [segment for segment in touched if is_over and others & set(segment.held_by)]
-        return HeldSegments(
+        return HeldInArchive(
             touched=len(touched),
             held=states.count("on"),
             alone=states.count("alone"),

@@ -31,6 +31,11 @@ class _Alike(NamedTuple):
     by: str
     session: str
 
+    @property
+    def said(self) -> dict[str, str]:
+        """What their records say of it beside who, what and where."""
+        return {"session": self.session} if self.session else {}
+
 
 @dataclass(slots=True)
 class _Minute:
@@ -60,8 +65,7 @@ class Refusals:
         # Before the first one is recorded, so that those sent together with it are counted.
         minute = self._minutes[alike] = _Minute(deeds, self._clock.monotonic() + _MINUTE_S)
         try:
-            said = {"session": session} if session else {}
-            await deeds.tell(tenant_id, "auth", action, Thing("user", user_id), **said)
+            await deeds.tell(tenant_id, "auth", action, Thing("user", user_id), **alike.said)
         except SpoolUnavailable:
             self._count(minute, user_id)
             raise
@@ -84,12 +88,11 @@ class Refusals:
         minute = self._minutes.pop(alike, None)
         if minute is None or not minute.count:
             return
-        said = {"session": alike.session} if alike.session else {}
         whom = Thing("user", minute.users[0] if len(minute.users) == 1 else "")
         try:
             await minute.deeds.unasked().tell(
                 alike.tenant_id, "auth", alike.action, whom,
-                count=minute.count, since=minute.since, users=minute.users, **said,
+                count=minute.count, since=minute.since, users=minute.users, **alike.said,
             )  # fmt: skip
         except SpoolUnavailable:
             self._keep(alike, minute)

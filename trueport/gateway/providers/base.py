@@ -1,6 +1,7 @@
 """The seam between the relay and a provider, and what never travels upstream."""
 
 import re
+from functools import lru_cache
 from typing import Final, Protocol
 
 from yarl import URL
@@ -18,7 +19,6 @@ _OURS: Final = re.compile(
 )
 # Headers that mean something to one family of providers and nothing, or something else, to the others.
 _FAMILY: Final[dict[bytes, Wire]] = {b"openai-": "openai", b"anthropic-": "anthropic"}
-_verdicts: dict[tuple[bytes, Wire], str] = {}
 
 
 class Provider(Protocol):
@@ -61,9 +61,7 @@ def forwarded_headers(call: Call, wire: Wire) -> list[tuple[str, str]]:
     dropped = _named_in_connection(call.headers)
     kept = []
     for name, value in call.headers:
-        spelled = _verdicts.get((name, wire))
-        if spelled is None:
-            spelled = _passes(name, wire)
+        spelled = _spelled(name, wire)
         if spelled and name not in dropped:
             text = value.decode("latin-1")
             if text.isascii() and text.isprintable():
@@ -73,14 +71,11 @@ def forwarded_headers(call: Call, wire: Wire) -> list[tuple[str, str]]:
     return kept
 
 
-def _passes(name: bytes, wire: Wire) -> str:
+@lru_cache(maxsize=4_096)
+def _spelled(name: bytes, wire: Wire) -> str:
     """The name of a header that goes on, in text; empty for one that stays."""
-    if len(_verdicts) > 4_096:
-        _verdicts.clear()
     family = next((of for prefix, of in _FAMILY.items() if name.startswith(prefix)), wire)
-    passes = family == wire and _OURS.fullmatch(name) is None
-    spelled = _verdicts[name, wire] = name.decode("latin-1") if passes else ""
-    return spelled
+    return name.decode("latin-1") if family == wire and _OURS.fullmatch(name) is None else ""
 
 
 def _named_in_connection(headers: HeaderList) -> frozenset[bytes]:

@@ -6,7 +6,6 @@ each request, since they change.
 
 import base64
 import hashlib
-import hmac
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final
 from yarl import URL
 
 from trueport.kit.clock import Clock
+from trueport.storage.aws_signature import Signatory, signed
 from trueport.storage.wrapping.base import KeyRefused, KeyServiceUnavailable
 from trueport.storage.wrapping.http import post
 
@@ -49,32 +49,17 @@ class AwsKmsWrapper:
         raise KeyServiceUnavailable if kind in _PASSING else KeyRefused
 
     def _signed(self, target: str, body: bytes) -> dict[str, str]:
-        """The headers of a request (AWS Signature Version 4)."""
-        moment = self._clock.now().strftime("%Y%m%dT%H%M%SZ")
-        default = {"http": 80, "https": 443}.get(self._endpoint.scheme)
-        host = self._endpoint.host or ""
-        headers = {
-            "content-type": "application/x-amz-json-1.1",
-            "host": host if self._endpoint.port == default else f"{host}:{self._endpoint.port}",
-            "x-amz-date": moment,
-            "x-amz-target": target,
-        }
-        if token := os.environ.get("AWS_SESSION_TOKEN"):
-            headers["x-amz-security-token"] = token
-        names = ";".join(sorted(headers))
-        lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-        request = "\n".join(("POST", "/", "", lines, names, hashlib.sha256(body).hexdigest()))
-        place = f"{moment[:8]}/{self._region}/kms/aws4_request"
-        said = "\n".join(("AWS4-HMAC-SHA256", moment, place, hashlib.sha256(request.encode()).hexdigest()))
-        key = f"AWS4{os.environ.get('AWS_SECRET_ACCESS_KEY', '')}".encode()
-        for part in place.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        signature = hmac.digest(key, said.encode(), "sha256").hex()
-        who = os.environ.get("AWS_ACCESS_KEY_ID", "")
-        headers["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={who}/{place}, SignedHeaders={names}, Signature={signature}"
+        environ = os.environ
+        signatory = Signatory(
+            "kms",
+            self._region,
+            environ.get("AWS_ACCESS_KEY_ID", ""),
+            environ.get("AWS_SECRET_ACCESS_KEY", ""),
+            environ.get("AWS_SESSION_TOKEN"),
         )
-        return headers
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": target}
+        digest = hashlib.sha256(body).hexdigest()
+        return signed(signatory, "POST", self._endpoint, digest, headers, self._clock.now())
 
 
 def _text(data: bytes) -> str:

@@ -1,7 +1,6 @@
 """The HTTP surface of erasures and legal holds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +17,6 @@ from trueport.domains.audit.erasure.schemas import (
     AskErasure,
     CreateHold,
     ErasureShown,
-    HeldInArchive,
     HoldShown,
     show_erasure,
     show_hold,
@@ -122,8 +120,7 @@ class HoldController(Controller):
         found = await holding.get(hold_id)
         scope = bound_tenant_principal(request).scope
         stores = await archives_of(resources).stores(scope)
-        held = await ArchiveHolds(resources.database, scope, stores).of(found)
-        return replace(show_hold(found), archive=HeldInArchive(**asdict(held)))
+        return replace(show_hold(found), archive=await ArchiveHolds(resources.database, scope, stores).of(found))
 
     @post("/{hold_id:str}/release", access=tenant("holds:write"), status_code=200)
     async def release(

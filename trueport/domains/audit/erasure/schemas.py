@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from trueport.domains.audit.archive_holds import HeldInArchive
 from trueport.domains.audit.erasure.models import Erasure, ErasureState, Hold, HoldState
 from trueport.kit.clock import rfc3339
 
@@ -49,22 +50,6 @@ class CreateHold(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     since: Moment | None = None
     until: Moment | None = None
     interaction_ids: Annotated[list[InteractionId], Meta(max_length=500)] = []
-
-
-class HeldInArchive(msgspec.Struct, kw_only=True):
-    """What has become of a hold in the archive, in segments.
-
-    `touched` is how many it is about; of these the store holds the objects of `held`, has no holds of its own for those
-    that are `alone`, and `waiting` ones are not yet set or lifted. `unread` have not been looked at yet. `failure` is
-    why the store did not do what it was asked to.
-    """
-
-    touched: int
-    held: int
-    alone: int
-    waiting: int
-    unread: int
-    failure: str | None
 
 
 class HoldShown(msgspec.Struct, kw_only=True):

@@ -1,6 +1,7 @@
 """A tenant chooses where its archive lies: tried before it is taken, on record, and nothing elsewhere is lost."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
 
 from odmantic import query
@@ -93,14 +94,9 @@ class Placing:
             revision=known.revision if known is not None else 0,
             created_at=known.created_at if known is not None else self._resources.clock.now(),
             created_by=known.created_by if known is not None else deeds.actor.by,
-            provider=place.provider,
-            bucket=place.bucket,
-            prefix=place.prefix,
-            location=place.location,
-            endpoint=place.endpoint,
-            account=place.account,
             region=region,
             sealed=sealed(plain, self._scope.tenant_id, place_id, key),
+            **asdict(place),
         )
         before = await self.current()
         thing = Thing("archive", place_id, told(before) if before is not None else None, told(stored))
@@ -176,17 +172,8 @@ class Placing:
 
 
 def told(stored: StoredPlace) -> dict[str, object]:
-    """A place as records and answers show it: without its credentials."""
-    place = place_of(stored)
-    return {
-        "provider": place.provider,
-        "bucket": place.bucket,
-        "prefix": place.prefix,
-        "location": place.location,
-        "endpoint": place.endpoint,
-        "account": place.account,
-        "region": stored.region,
-    }
+    """A place as records show it: without its credentials."""
+    return {**asdict(place_of(stored)), "region": stored.region}
 
 
 def _unusable(lack: Lack) -> Probed:

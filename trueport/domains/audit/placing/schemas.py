@@ -1,5 +1,6 @@
 """Requests and answers about archives."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import msgspec
@@ -108,17 +109,8 @@ class ArchiveTested(msgspec.Struct, kw_only=True):
 
 
 def show_place(stored: StoredPlace) -> PlaceShown:
-    place = place_of(stored)
     return PlaceShown(
-        id=stored.id,
-        created_at=rfc3339(stored.created_at),
-        provider=place.provider,
-        bucket=place.bucket,
-        prefix=place.prefix,
-        location=place.location,
-        endpoint=place.endpoint,
-        account=place.account,
-        region=stored.region,
+        id=stored.id, created_at=rfc3339(stored.created_at), region=stored.region, **asdict(place_of(stored))
     )
 
 
