@@ -61,9 +61,9 @@ train-toy: $(VENV)/.installed-dev  ## Fifty steps of training on a toy (needs to
 	$(BIN)/python -m pytest -p no:cacheprovider tests/detection/models/test_training.py
 
 lock: $(VENV)/.installed-dev  ## Resolve the lock files again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra onnx --extra pdf --extra storage --extra triton --group build pyproject.toml -o requirements/image.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra onnx --extra pdf --extra storage --extra triton --group build pyproject.toml -o requirements/runtime.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra onnx --extra pdf --extra storage --extra triton --extra dev --group build pyproject.toml -o requirements/dev.lock
+	uv pip compile --no-strip-extras --universal --python-version 3.11 --generate-hashes --quiet --extra onnx --extra pdf --extra storage --extra triton --group build pyproject.toml -o requirements/image.lock
+	uv pip compile --no-strip-extras --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra onnx --extra pdf --extra storage --extra triton --group build pyproject.toml -o requirements/runtime.lock
+	uv pip compile --no-strip-extras --universal --python-version 3.11 --generate-hashes --quiet --extra embedded --extra onnx --extra pdf --extra storage --extra triton --extra dev --group build pyproject.toml -o requirements/dev.lock
 
 clean:  ## Remove the virtual environment and everything built
 	rm -rf $(VENV) ui/dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
