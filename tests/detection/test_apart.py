@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -204,6 +205,28 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_end_at_any_moment_of_the_start_leaves_no_process(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = apart._start
+
+    def noted(folder: Path, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        started.append(start(folder, theirs))
+        return started[-1]
+
+    monkeypatch.setattr(apart, "_start", noted)
+    one = OnnxApart(TINY)
+    reading = asyncio.ensure_future(read(one))
+    while not started:  # noqa: ASYNC110 - turns of the loop are what is counted here
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await one.close()
+    with pytest.raises(DetectorFailed):
+        await reading
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 async def test_it_ends_with_a_gateway_that_is_killed() -> None:

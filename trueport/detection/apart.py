@@ -6,6 +6,7 @@ grows when it dies again and again, in which calls fail without waiting.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -160,16 +161,17 @@ class OnnxApart:
         ours, theirs = socket.socketpair()
         with theirs:
             process = _start(self._folder, theirs)
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
         try:
-            async with asyncio.timeout(_START_S):
-                first = await next_reply(reader)
-            if isinstance(first, Ready) and first.version == self.version:
-                self._line = _Line(process, writer)
-                if self._coming is not None:
-                    self._coming.set_result(self._line)
-                    self._coming = None
-                await self._hand_out(reader, self._line)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            with contextlib.closing(writer):
+                async with asyncio.timeout(_START_S):
+                    first = await next_reply(reader)
+                if isinstance(first, Ready) and first.version == self.version:
+                    self._line = _Line(process, writer)
+                    if self._coming is not None:
+                        self._coming.set_result(self._line)
+                        self._coming = None
+                    await self._hand_out(reader, self._line)
             reason = first.reason if isinstance(first, Broken) else "The model is another one by now"
             log.error("model_refused", component=self.name, reason=reason)
             failed = DetectorFailed("contract")
@@ -178,7 +180,6 @@ class OnnxApart:
             log.error("reading_process_lost", component=self.name, pid=process.pid, error_type=type(error).__name__)
         finally:
             self._lose(failed)
-            writer.close()
             # It has nothing to tidy up, and whoever waited for it has been told.
             process.kill()
             await asyncio.to_thread(process.wait)
