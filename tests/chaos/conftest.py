@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.chaos_load import forget
-from tests.support.installation import Installation, free_port, installation
+from tests.support.installation import Installation, installation
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, private_redis
 from trueport.storage.embedded import EmbeddedMongo
 

@@ -20,7 +20,8 @@ import aiohttp
 import pytest
 
 from tests.support.chaos_load import chat, fetch
-from tests.support.installation import PATIENCE_S, Installation, free_port, installation
+from tests.support.installation import PATIENCE_S, Installation, installation
+from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer, inspector, private_redis
 from tests.support.tenants import TenantAccess, further_tenant
 from trueport.storage.embedded import EmbeddedMongo

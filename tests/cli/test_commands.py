@@ -11,7 +11,8 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from tests.support.installation import PASSWORD, Installation, free_port, installation
+from tests.support.installation import PASSWORD, Installation, installation
+from tests.support.ports import free_port
 from trueport.cli.main import main
 from trueport.storage.embedded import EmbeddedMongo
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 
 PATIENCE_S = 60.0
 ROOT = Path(__file__).parents[2]

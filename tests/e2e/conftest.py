@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.installation import Installation, free_port, installation
+from tests.support.installation import Installation, installation
+from tests.support.ports import free_port
 from tests.support.simulator import PATIENCE_S, RawReply, connected
 
 OWN_PORT = free_port()

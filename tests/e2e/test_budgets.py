@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.chaos_load import in_flight
-from tests.support.installation import PATIENCE_S, Installation, eventually, free_port, installation
+from tests.support.installation import PATIENCE_S, Installation, eventually, installation
 from tests.support.money import (
     MODELS,
     ROUTES,
@@ -27,6 +27,7 @@ from tests.support.money import (
     rows_of,
     sent,
 )
+from tests.support.ports import free_port
 from tests.support.redis_server import private_redis
 
 NANO: Final = 1_000_000_000

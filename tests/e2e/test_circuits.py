@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Gateway
-from tests.support.installation import free_port, installation
+from tests.support.installation import installation
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module")

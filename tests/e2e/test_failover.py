@@ -25,7 +25,8 @@ from google.genai import types as google_types
 
 from tests.e2e.conftest import Gateway, Reply
 from tests.support.chaos_upstream import Authority, CertificateKind, ChaosUpstream, Exchange, Scenario, make_authority
-from tests.support.installation import Installation, free_port, installation
+from tests.support.installation import Installation, installation
+from tests.support.ports import free_port
 from tests.support.simulator import PATIENCE_S
 from tests.support.tenants import further_tenant
 from trueport.storage.embedded import EmbeddedMongo

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Gateway, Reply
-from tests.support.installation import free_port, installation
+from tests.support.installation import installation
+from tests.support.ports import free_port
 
 SAY = "Who is there? [[say: The second one answers.]]"
 

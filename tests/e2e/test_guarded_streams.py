@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.installation import PATIENCE_S, Installation, free_port, installation
+from tests.support.installation import PATIENCE_S, Installation, installation
 from tests.support.money import (
     FORMS,
     MODELS,
@@ -24,6 +24,7 @@ from tests.support.money import (
     request_of,
     row_of,
 )
+from tests.support.ports import free_port
 from tests.support.simulator import RawReply, connected
 from tests.support.streams_of_guard import CALL, TEXT, THOUGHT, Piece, texts, written
 from trueport.gateway.guard.forms import ClientForm

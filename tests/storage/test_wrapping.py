@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from tests.support.azure_key_vault import StandInKeyVault, stand_in_key_vault
-from tests.support.installation import free_port
 from tests.support.moto_server import Kms, moto_kms
+from tests.support.ports import free_port
 from tests.support.vault import TOKEN, StandInVault, serving, stand_in_vault
 from trueport.kit.clock import SystemClock
 from trueport.storage.wrapping.base import KeyRefused, KeyServiceUnavailable, KeyWrapper, UnknownWrapper

@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any, Final
 
 import psutil
 
+from tests.support.ports import free_port
 from tests.support.simulator import SimulatorProcess, simulator_process
 from trueport.cli.session import with_resources
 from trueport.settings import load_settings
@@ -220,13 +220,6 @@ def installation(data_dir: Path, **settings: str) -> Iterator[Installation]:
             yield found
         finally:
             found.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def eventually(condition: Any, *, within_s: float = 10.0) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+
+from tests.support.ports import free_port
 
 PATIENCE_S = 60.0
 
@@ -35,9 +36,7 @@ class Kms:
 def moto_kms() -> Iterator[Kms]:
     if importlib.util.find_spec("moto") is None:
         pytest.skip("moto is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

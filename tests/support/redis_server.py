@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 import redis
 
+from tests.support.ports import free_port
+
 START_S = 10.0
 
 
@@ -53,7 +55,7 @@ class RedisServer:
     def start(self) -> None:
         """Start on the port it had before, or on a free one."""
         for _ in range(5):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._process = subprocess.Popen(
                 [
                     str(self._binary),
@@ -168,10 +170,3 @@ def _value(client: redis.Redis, name: bytes) -> bytes:
         case other:
             raise AssertionError(f"a value of type {other!r} needs to be read here too")
     return b"\n".join(parts)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,7 +2,6 @@
 
 import importlib.util
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from tests.support.ports import free_port
 
 PATIENCE_S = 60.0
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
@@ -52,9 +53,7 @@ def s3_server() -> Iterator[S3Server]:
     import boto3  # type: ignore[import-untyped]  # boto3 has no types
     from botocore.config import Config  # type: ignore[import-untyped]  # neither has botocore
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

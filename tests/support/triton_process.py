@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.triton_stub import Lie, Response, Stub, serving, slow, usual
 
 SLOW_S: Final = 0.6

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.web import House, open_house, settings_of
 from tests.support.witnesses import NAME, watching
 from trueport.app import installed_domains

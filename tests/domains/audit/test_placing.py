@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.archiving import Office
-from tests.support.installation import free_port
+from tests.support.ports import free_port
 from tests.support.s3_server import S3Server, s3_server
 from tests.support.s3_stub import refusing
 from tests.support.web import House, open_house, problem, settings_of
