@@ -1,6 +1,7 @@
 """What the journal does on real disks that fill up, die or are taken away, alone and with a second one."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.disks import block_disk, break_disk, make_read_only, small_disk
 from tests.support.spool import KIB, Shelf, assert_chains_are_whole, open_spool, ship_everything
+from trueport.audit.homes import LOCK_NAME, delete_unfinished, open_home
 from trueport.audit.journal import SpoolUnavailable
 from trueport.audit.segment import numbers_in
 from trueport.audit.shipper import Shipper
@@ -295,6 +297,72 @@ async def test_killed_on_either_disk_a_writer_loses_and_doubles_nothing(tmp_path
     closings = [r.record["rid"] for r in shelf.records.values() if r.record["kind"] in ("outcome", "abandoned")]
     assert sorted(intents) == sorted(closings)
     assert_chains_are_whole(list(shelf.records.values()))
+
+
+MAKER = """
+import fcntl, os, signal, sys
+from pathlib import Path
+from trueport.audit.homes import open_home
+
+point, after = sys.argv[2], sys.argv[3] == "after"
+part = fcntl if point == "flock" else os
+real = getattr(part, point)
+
+def fatal(*given, **named):
+    if after:
+        real(*given, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(part, point, fatal)
+open_home(Path(sys.argv[1]), "vm.1.1")
+"""
+
+
+@pytest.mark.parametrize(("point", "when"), [("open", "before"), ("flock", "before"), ("flock", "after")])
+async def test_a_folder_that_nobody_lived_to_finish_goes_with_the_next_process(
+    point: str, when: str, tmp_path: Path
+) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", MAKER, str(tmp_path), point, when], check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".new-vm.1.1-0"]
+
+    await ship_everything(tmp_path, Shelf())
+
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_folder_that_is_being_made_is_left_to_its_process(tmp_path: Path) -> None:
+    hidden = tmp_path / ".new-vm.1.1-0"
+    hidden.mkdir()
+    with (hidden / LOCK_NAME).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        delete_unfinished([tmp_path])
+
+        assert (hidden / LOCK_NAME).exists()
+
+
+@pytest.mark.parametrize("point", ["open", "flock"])
+def test_a_folder_taken_for_a_dead_ones_while_it_is_made_is_made_again(
+    point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = fcntl if point == "flock" else os
+    real = getattr(part, point)
+
+    def late(*given: object) -> object:
+        monkeypatch.undo()
+        delete_unfinished([tmp_path])
+        return real(*given)
+
+    monkeypatch.setattr(part, point, late)
+
+    home = open_home(tmp_path, "vm.1.1")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["vm.1.1"]
+    assert (home.directory / LOCK_NAME).exists()
+    os.close(home.lock)
 
 
 def fill_to(spool: Spool, share: float) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from trueport.audit.canonical import parse
-from trueport.audit.homes import LOCK_NAME
+from trueport.audit.homes import LOCK_NAME, delete_unfinished
 from trueport.audit.records import OWN_FIELDS
 from trueport.audit.segment import HEADER_BYTES, Frame, frames, numbers_in, path_of
 from trueport.audit.spool import FINISHED, Spool
@@ -91,6 +91,7 @@ async def adopt_dead_writers(roots: Sequence[Path], spool: Spool, ship: Ship) ->
         if not within:
             raise OSError("no folder of the journal can be written to")
         is_whole = len(within) == len(states)
+        await asyncio.to_thread(delete_unfinished, within)
         await asyncio.to_thread(_delete_finished, within)
         for name in [name for name in spool.pins if not _directories(roots, name)]:
             del spool.pins[name]
